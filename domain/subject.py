@@ -1,0 +1,295 @@
+"""Subjects: one person in one account, from first contact to erasure.
+
+Facts of this stream are the only place where a "no" of a person is written (DESIGN section 3). `evolve` folds
+them into the `Standing` that the permission rules read; `decide_*` are pure and give the facts a command leads to.
+Whatever takes a permission away also recalls the open authorisations it covers, by person and scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from domain import scope as scopes
+from domain import standing as states
+from domain.facts import BY_TENANT_AND_DAY, Fact, SealedBy, opened
+from domain.ids import micros
+from domain.personal import ConsentEvidence, Feed, Identity, Personal, SuppressionData
+from domain.standing import No, Permission, Standing, permission_key
+
+Text = Personal[str, Identity]
+Evidence = Personal[dict[str, str], ConsentEvidence]
+
+
+class ContactAdded(Fact):
+    """A person was added to an account."""
+
+    TOPIC: ClassVar[str] = "contact.added.v1"
+    category: str = "contact"
+    email: Text
+    first_name: Text | None = None
+    last_name: Text | None = None
+    phone: Text | None = None
+    country: Text | None = None
+    birth_date: Text | None = None
+    source: Text | None = None
+    custom: Personal[dict[str, str], Identity] | None = None
+
+
+class ContactCorrected(Fact):
+    """What is known of a person was put right (GDPR Art. 16). Absent fields stay as they were."""
+
+    TOPIC: ClassVar[str] = "contact.corrected.v1"
+    email: Text | None = None
+    first_name: Text | None = None
+    last_name: Text | None = None
+    phone: Text | None = None
+    country: Text | None = None
+    birth_date: Text | None = None
+    source: Text | None = None
+    custom: Personal[dict[str, str], Identity] | None = None
+
+
+class ConsentFact(Fact):
+    """A word of the subject on one purpose and channel, with the evidence of it (GDPR Art. 7(1))."""
+
+    purpose: str
+    channel: str
+    method: str | None = None
+    evidenced: bool = False
+    evidence: Evidence | None = None
+
+
+class ConsentRequested(ConsentFact):
+    """The person was asked, for example by the first mail of a double opt-in."""
+
+    TOPIC: ClassVar[str] = "consent.requested.v1"
+
+
+class ConsentGranted(ConsentFact):
+    """The person agreed. `effective` is False where the grant lifts nothing, and `reason` says why."""
+
+    TOPIC: ClassVar[str] = "consent.granted.v1"
+    effective: bool = True
+    reason: str | None = None
+    imported: bool = False
+
+
+class ConsentRefused(ConsentFact):
+    """The person was asked and said no."""
+
+    TOPIC: ClassVar[str] = "consent.refused.v1"
+
+
+class ConsentWithdrawn(ConsentFact):
+    """The person took a consent back (GDPR Art. 7(3)), through a campaign's link where `campaign` is given."""
+
+    TOPIC: ClassVar[str] = "consent.withdrawn.v1"
+    campaign: str | None = None
+
+
+class PermissionDeclared(Fact):
+    """The controller declares that it may mail without consent: a soft opt-in, or consent implied by `basis`."""
+
+    TOPIC: ClassVar[str] = "permission.declared.v1"
+    purpose: str
+    channel: str
+    basis: str
+    evidence: Evidence | None = None
+
+
+class NoFact(Fact):
+    """A "no" of one scope, with the campaign it came through, where there is one."""
+
+    CAUSE: ClassVar[scopes.Cause]
+    scope: str
+    campaign: str | None = None
+
+
+class ObjectionRaised(NoFact):
+    """The person objected to direct marketing (GDPR Art. 21(2)); absolute."""
+
+    TOPIC: ClassVar[str] = "objection.raised.v1"
+    CAUSE: ClassVar[scopes.Cause] = "objection"
+
+
+class ContactComplained(NoFact):
+    """The person reported a message as spam."""
+
+    TOPIC: ClassVar[str] = "contact.complained.v1"
+    CAUSE: ClassVar[scopes.Cause] = "complaint"
+
+
+class ContactHardBounced(NoFact):
+    """The address does not exist any more."""
+
+    TOPIC: ClassVar[str] = "contact.hard_bounced.v1"
+    CAUSE: ClassVar[scopes.Cause] = "hard_bounce"
+
+
+class ContactUnsubscribed(NoFact):
+    """The person left every list, as an import or a mail provider tells it."""
+
+    TOPIC: ClassVar[str] = "contact.unsubscribed.v1"
+    CAUSE: ClassVar[scopes.Cause] = "unsubscribed"
+
+
+class ContactSuppressed(NoFact):
+    """Staff decided that this person is not mailed, by hand or because the law says so."""
+
+    TOPIC: ClassVar[str] = "contact.suppressed.v1"
+    CAUSE: ClassVar[scopes.Cause] = "manual"
+    legal: bool = False
+
+
+class SuppressionByHandLifted(Fact):
+    """Staff took back what staff had imposed; a "no" of the subject is never lifted this way."""
+
+    TOPIC: ClassVar[str] = "contact.suppression_lifted.v1"
+    scope: str
+
+
+class ProcessingRestricted(Fact):
+    """Processing is limited to storage (GDPR Art. 18)."""
+
+    TOPIC: ClassVar[str] = "processing.restricted.v1"
+
+
+class RestrictionLifted(Fact):
+    """The restriction ended; the person was told before (GDPR Art. 18(3))."""
+
+    TOPIC: ClassVar[str] = "processing.restriction_lifted.v1"
+
+
+class AuthorisationsRecalled(Fact):
+    """Every open authorisation of this person that the scope covers is taken back."""
+
+    TOPIC: ClassVar[str] = "authorisations.recalled.v1"
+    scope: str
+
+
+class ErasureIntended(Fact):
+    """The person is to be forgotten; from this commit on nothing seals or opens for them.
+
+    `fingerprints` is sealed under the key of the day, which dies once the suppression list has them.
+    """
+
+    TOPIC: ClassVar[str] = "erasure.intended.v1"
+    SEALED_BY: ClassVar[Mapping[str, SealedBy]] = {
+        SuppressionData.name: BY_TENANT_AND_DAY,
+        Feed.name: BY_TENANT_AND_DAY,
+    }
+    reason: str
+    fingerprints: Personal[tuple[str, ...], SuppressionData]
+    address: Personal[str, Feed] | None = None
+
+
+class KeysDestroyed(Fact):
+    """The person's keys are gone and opening was seen to fail. `keys` counts what was destroyed."""
+
+    TOPIC: ClassVar[str] = "keys.destroyed.v1"
+    keys: int
+    classes: tuple[str, ...]
+
+
+Action = Literal["request", "grant", "refuse", "withdraw"]
+
+_STATUS: dict[type[Fact], str] = {
+    ConsentRequested: states.REQUESTED,
+    ConsentGranted: states.GRANTED,
+    ConsentRefused: states.REFUSED,
+    ConsentWithdrawn: states.WITHDRAWN,
+}
+
+
+def evolve(standing: Standing | None, fact: Fact, position: int) -> Standing:
+    """The standing after one more fact, which stands at `position` of the tenant's log."""
+    before = standing or Standing()
+    after = replace(before, version=fact.originator_version)
+    if isinstance(fact, ContactAdded):
+        return replace(
+            after,
+            category=fact.category,
+            country=opened(fact.country),
+            birth_date=opened(fact.birth_date),
+            added_at=micros(fact.occurred_at),
+        )
+    if isinstance(fact, ContactCorrected):
+        country, birth_date = opened(fact.country), opened(fact.birth_date)
+        return replace(after, country=country or before.country, birth_date=birth_date or before.birth_date)
+    if isinstance(fact, ConsentFact):
+        return _with_consent(after, fact, position)
+    if isinstance(fact, PermissionDeclared):
+        return _with_declared(after, fact, position)
+    if isinstance(fact, NoFact):
+        return _with_no(after, fact, position)
+    if isinstance(fact, SuppressionByHandLifted):
+        return replace(after, noes=tuple(n for n in after.noes if not (n.cause == "manual" and n.scope == fact.scope)))
+    if isinstance(fact, ProcessingRestricted):
+        return replace(after, restricted_position=position)
+    if isinstance(fact, RestrictionLifted):
+        return replace(after, restricted_position=None)
+    if isinstance(fact, AuthorisationsRecalled):
+        return replace(after, recalls=after.recalls | {fact.scope: [position, micros(fact.occurred_at)]})
+    if isinstance(fact, ErasureIntended):
+        return replace(after, erasing=True)
+    return after
+
+
+def fold(standing: Standing | None, facts: Iterable[Fact]) -> Standing | None:
+    """The standing after a run of facts read from the log: the projector that eventsourcing's Repository takes."""
+    for fact in facts:
+        standing = evolve(standing, fact, fact.position or 0)
+    return standing
+
+
+def recalled_position(standing: Standing, purpose: str) -> int:
+    """The last position at which authorisations for this purpose were recalled, or 0."""
+    return max((r[0] for scope, r in standing.recalls.items() if scopes.covers(scope, purpose)), default=0)
+
+
+def recalled_at(standing: Standing, purpose: str) -> int:
+    """When authorisations for this purpose were last recalled, in microseconds since 1970, or 0."""
+    return max((r[1] for scope, r in standing.recalls.items() if scopes.covers(scope, purpose)), default=0)
+
+
+def _with_consent(standing: Standing, fact: ConsentFact, position: int) -> Standing:
+    key = permission_key(fact.purpose, fact.channel)
+    held = standing.permissions.get(key)
+    if isinstance(fact, ConsentGranted) and not fact.effective:
+        return standing
+    if isinstance(fact, ConsentRequested) and held is not None:
+        return standing
+    status = _STATUS[type(fact)]
+    imported = isinstance(fact, ConsentGranted) and fact.imported
+    moment = micros(fact.occurred_at)
+    if held is not None and status != states.GRANTED and held.status == status:
+        moment = max(moment, held.occurred_at)
+    word = Permission(status, states.CONSENT, moment, position, fact.evidenced, fact.method, imported)
+    return _with_permission(standing, key, word)
+
+
+def _with_declared(standing: Standing, fact: PermissionDeclared, position: int) -> Standing:
+    """A declaration by the controller never stands in place of a word of the subject."""
+    key = permission_key(fact.purpose, fact.channel)
+    if not may_declare(standing.permissions.get(key)):
+        return standing
+    return _with_permission(standing, key, Permission(states.GRANTED, fact.basis, micros(fact.occurred_at), position))
+
+
+def may_declare(held: Permission | None) -> bool:
+    """Whether a controller may declare a permission where this is what the subject said so far."""
+    return held is None or held.status == states.REQUESTED or held.basis != states.CONSENT
+
+
+def _with_permission(standing: Standing, key: str, word: Permission) -> Standing:
+    return replace(standing, permissions=standing.permissions | {key: word})
+
+
+def _with_no(standing: Standing, fact: NoFact, position: int) -> Standing:
+    cause = "legal" if isinstance(fact, ContactSuppressed) and fact.legal else fact.CAUSE
+    kept = tuple(n for n in standing.noes if (n.cause, n.scope) != (cause, fact.scope))
+    earlier = [n.occurred_at for n in standing.noes if (n.cause, n.scope) == (cause, fact.scope)]
+    said_at = max([micros(fact.occurred_at), *earlier])
+    return replace(standing, noes=(*kept, No(cause, fact.scope, said_at, position, fact.campaign)))

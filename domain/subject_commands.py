@@ -1,0 +1,234 @@
+"""What can be asked of a subject, and what it leads to: `decide(standing, command) -> facts`, pure.
+
+A command names what is wanted; the facts returned carry no header, which the ledger fills in. Whatever becomes a
+"no" is followed by the recall of the open authorisations that it covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from domain import scope as scopes
+from domain.facts import Fact
+from domain.ids import micros
+from domain.permission import grant_effect
+from domain.personal import Personal
+from domain.standing import CONSENT, PERMISSION_BASES, WITHDRAWN, Standing, Suppression, permission_key
+from domain.subject import (
+    Action,
+    AuthorisationsRecalled,
+    ConsentGranted,
+    ConsentRefused,
+    ConsentRequested,
+    ConsentWithdrawn,
+    ContactAdded,
+    ContactComplained,
+    ContactCorrected,
+    ContactHardBounced,
+    ContactSuppressed,
+    ContactUnsubscribed,
+    NoFact,
+    ObjectionRaised,
+    PermissionDeclared,
+    ProcessingRestricted,
+    RestrictionLifted,
+    SuppressionByHandLifted,
+    may_declare,
+)
+
+IDENTITY_FIELDS = ("first_name", "last_name", "phone", "country", "birth_date", "source", "custom")
+EVIDENCE_KEYS = ("ip", "user_agent", "form", "wording", "notice_version", "method")
+HOW_EVIDENCED = ("ip", "form", "wording", "method")
+
+
+class CommandRefused(Exception):
+    """A command that this subject's standing does not allow. `reason` is a stable code; the text says what to do."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class AddContact:
+    """Add a person. Values of `identity` are of IDENTITY_FIELDS; `email` is the address as it is to be written to."""
+
+    email: str
+    identity: dict[str, object] = field(default_factory=dict)
+    category: str = "contact"
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectContact:
+    """Put right what is known of a person; `email` if the address itself changes."""
+
+    identity: dict[str, object] = field(default_factory=dict)
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordConsent:
+    """A word of the subject, or (with a basis other than consent) the controller's declaration of a permission."""
+
+    purpose: str
+    channel: str
+    action: Action
+    occurred_at: datetime | None = None
+    evidence: dict[str, str] | None = None
+    basis: str = CONSENT
+    imported: bool = False
+    campaign: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SayNo:
+    """A "no" other than a withdrawal: objection, complaint, hard_bounce, unsubscribed, manual or legal."""
+
+    cause: scopes.Cause
+    scope: str
+    occurred_at: datetime | None = None
+    campaign: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiftByHand:
+    """Take back a "no" that staff imposed by hand."""
+
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restrict:
+    """Limit processing to storage (GDPR Art. 18), or end that."""
+
+    lift: bool = False
+
+
+SubjectCommand = AddContact | CorrectContact | RecordConsent | SayNo | LiftByHand | Restrict
+
+_NOES: dict[str, type[NoFact]] = {
+    "objection": ObjectionRaised,
+    "complaint": ContactComplained,
+    "hard_bounce": ContactHardBounced,
+    "unsubscribed": ContactUnsubscribed,
+    "manual": ContactSuppressed,
+    "legal": ContactSuppressed,
+}
+
+
+def decide(
+    standing: Standing | None, command: SubjectCommand, suppressions: Sequence[Suppression], now: datetime
+) -> list[Fact]:
+    """The facts a command leads to; none if nothing changes. Raises `CommandRefused`."""
+    if isinstance(command, AddContact):
+        return [] if standing is not None else [_added(command, now)]
+    if standing is None:
+        raise CommandRefused("unknown_recipient", "No such contact. Add it first with POST /v1/contacts.")
+    if isinstance(command, CorrectContact):
+        return [_corrected(command, now)]
+    if isinstance(command, RecordConsent):
+        return _consent(standing, command, suppressions, now)
+    if isinstance(command, SayNo):
+        return _no(standing, command, now)
+    if isinstance(command, LiftByHand):
+        if not any(n.cause == "manual" and n.scope == command.scope for n in standing.noes):
+            raise CommandRefused(
+                "nothing_to_lift", "Only a suppression made by hand, of just this scope, can be lifted."
+            )
+        return [SuppressionByHandLifted(scope=command.scope, occurred_at=now)]
+    if command.lift:
+        return [RestrictionLifted(occurred_at=now)] if standing.restricted_position is not None else []
+    if standing.restricted_position is not None:
+        return []
+    return [ProcessingRestricted(occurred_at=now), AuthorisationsRecalled(scope=scopes.ALL, occurred_at=now)]
+
+
+def _added(command: AddContact, now: datetime) -> ContactAdded:
+    return ContactAdded(
+        email=Personal(command.email), category=command.category, occurred_at=now, **_identity(command.identity)
+    )
+
+
+def _corrected(command: CorrectContact, now: datetime) -> ContactCorrected:
+    email: dict[str, Any] = {"email": Personal(command.email)} if command.email else {}
+    return ContactCorrected(occurred_at=now, **email, **_identity(command.identity))
+
+
+def _identity(values: dict[str, object]) -> dict[str, Any]:
+    unknown = values.keys() - set(IDENTITY_FIELDS)
+    if unknown:
+        raise CommandRefused("unknown_field", f"Known fields are email, {', '.join(IDENTITY_FIELDS)}.")
+    held: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is not None:
+            held[name] = Personal(value)
+    return held
+
+
+def _consent(
+    standing: Standing, command: RecordConsent, suppressions: Sequence[Suppression], now: datetime
+) -> list[Fact]:
+    purpose = scopes.checked_purpose(command.purpose)
+    evidence = command.evidence or {}
+    occurred_at = command.occurred_at or now
+    if command.action == "grant" and command.basis in PERMISSION_BASES:
+        if not may_declare(standing.permissions.get(permission_key(purpose, command.channel))):
+            raise CommandRefused("subject_has_spoken", "The subject has given or refused consent; that is what counts.")
+        held: Any = Personal(evidence) if evidence else None
+        return [
+            PermissionDeclared(
+                purpose=purpose,
+                channel=command.channel,
+                basis=command.basis,
+                evidence=held,
+                occurred_at=min(occurred_at, now),
+            )
+        ]
+    evidenced = any(evidence.get(key) for key in HOW_EVIDENCED)
+    word: dict[str, Any] = {
+        "purpose": purpose,
+        "channel": command.channel,
+        "method": evidence.get("method"),
+        "evidenced": evidenced,
+        "evidence": Personal(evidence) if evidence else None,
+    }
+    if command.action == "request":
+        return [ConsentRequested(**word, occurred_at=min(occurred_at, now))]
+    if command.action == "grant":
+        effective, reason = grant_effect(
+            standing,
+            suppressions,
+            purpose=purpose,
+            channel=command.channel,
+            occurred_us=micros(occurred_at),
+            recorded_us=micros(now),
+            evidenced=evidenced,
+            imported=command.imported,
+            method=evidence.get("method"),
+        )
+        return [
+            ConsentGranted(
+                **word, effective=effective, reason=reason, imported=command.imported, occurred_at=occurred_at
+            )
+        ]
+    held_word = standing.permissions.get(permission_key(purpose, command.channel))
+    if command.campaign is not None and held_word is not None and held_word.status == WITHDRAWN:
+        return []
+    recall = AuthorisationsRecalled(scope=scopes.purpose_scope(purpose), occurred_at=now)
+    if command.action == "refuse":
+        return [ConsentRefused(**word, occurred_at=min(occurred_at, now)), recall]
+    return [ConsentWithdrawn(**word, campaign=command.campaign, occurred_at=min(occurred_at, now)), recall]
+
+
+def _no(standing: Standing, command: SayNo, now: datetime) -> list[Fact]:
+    scope = scopes.checked_scope(command.scope)
+    held = [n for n in standing.noes if (n.cause, n.scope) == (command.cause, scope)]
+    if held and command.campaign is not None and held[0].campaign == command.campaign:
+        return []
+    occurred_at = min(command.occurred_at or now, now)
+    extra: dict[str, Any] = {"legal": True} if command.cause == "legal" else {}
+    no = _NOES[command.cause](scope=scope, campaign=command.campaign, occurred_at=occurred_at, **extra)
+    return [no, AuthorisationsRecalled(scope=scope, occurred_at=now)]
