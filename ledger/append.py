@@ -1,0 +1,209 @@
+"""The append: one READ COMMITTED transaction that locks the tenant's head, and only then reads and writes.
+
+The lock is a statement of its own. A CTE or join that locks and reads in one statement sees the standing from
+before the wait, and a send could be authorised after a withdrawal (invariant I1); a test keeps that form as its
+control. Under the lock a caller reads what must hold, decides, and records: positions run 1, 2, 3, … in commit
+order (I3), `recorded_at` never runs backwards, and rows are taken in order of stream id, so that the log's order
+repeats nobody's list.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from ledger.connections import Pool
+from ledger.entry import ENTRY_BYTES_MAX, EntryTooLong, entry_time
+from ledger.errors import UnknownAccount
+from ledger.mapper import Draft
+from ledger.ports import Clock
+
+LOCK_HEAD = """
+SELECT position, recorded_at, restrict_position, generation FROM lethe.head WHERE tenant_id = %s FOR UPDATE
+"""
+READ_HEAD = "SELECT position, recorded_at, restrict_position, generation FROM lethe.head WHERE tenant_id = %s"
+INSERT_HEAD = "INSERT INTO lethe.head (tenant_id, recorded_at) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+MOVE_HEAD = """
+UPDATE lethe.head SET position = %s, recorded_at = %s, restrict_position = %s WHERE tenant_id = %s
+"""
+COPY_EVENTS = """
+COPY lethe.event (tenant_id, position, stream_id, version, topic, recorded_at, entry, sealed)
+FROM STDIN (FORMAT BINARY)
+"""
+
+COPY_BLOCK_BYTES = 1 << 18
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_TRAILER = b"\xff\xff"
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_LENGTH = struct.Struct(">i")
+_ROW_HEAD = struct.Struct(">hi16siqi16sii")
+_TIME = struct.Struct(">iq")
+_NULL = _LENGTH.pack(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a tenant's log. `restrict_position` is the last event that changed any standing."""
+
+    position: int
+    recorded_at: datetime
+    restrict_position: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The positions that an append took, first and last, and when it was recorded."""
+
+    first: int
+    last: int
+    recorded_at: datetime
+
+
+@dataclass(slots=True)
+class Row:
+    """One event on its way into the log: its stream (16 bytes), version, topic and final bytes."""
+
+    stream: bytes
+    version: int
+    topic: bytes
+    entry: bytes
+    sealed: bytes | None
+
+
+class LockedTenant:
+    """A tenant whose head this transaction holds. Everything read through `connection` is what commits after."""
+
+    def __init__(self, connection: Connection[Any], tenant: UUID, head: Head, now: datetime) -> None:
+        self.connection = connection
+        self.tenant = tenant
+        self.head = head
+        self.now = now
+        self.recorded_at = entry_time(now)
+        self.position = head.position
+        self._restrict_position = head.restrict_position
+
+    @property
+    def generation(self) -> int:
+        """The generation of the inline projections that serves."""
+        return self.head.generation
+
+    def record(self, drafts: Sequence[tuple[Draft, int]], *, restricts: bool) -> list[int]:
+        """Write drafts with their stream versions; returns their positions in the order given."""
+        rows = [
+            Row(draft.stream, version, draft.topic.encode(), draft.finish(version, self.recorded_at), draft.sealed)
+            for draft, version in drafts
+        ]
+        for row in rows:
+            if len(row.entry) > ENTRY_BYTES_MAX:
+                raise EntryTooLong(f"The plain fields of a {row.topic.decode()} event exceed {ENTRY_BYTES_MAX} bytes.")
+        order = sorted(range(len(rows)), key=lambda index: (rows[index].stream, rows[index].version))
+        first = self.record_rows([rows[index] for index in order], restricts=restricts)
+        positions = [0] * len(rows)
+        for offset, index in enumerate(order):
+            positions[index] = first + offset
+        return positions
+
+    def record_rows(self, rows: Sequence[Row], *, restricts: bool) -> int:
+        """COPY rows that are already in order of stream id; returns the position of the first."""
+        first = self.position + 1
+        if not rows:
+            return first
+        with self.connection.cursor().copy(COPY_EVENTS) as copy:
+            for block in _copy_blocks(rows, self.tenant.bytes, first, self.now):
+                copy.write(block)
+        self.position += len(rows)
+        if restricts:
+            self._restrict_position = self.position
+        return first
+
+    def move_head(self) -> None:
+        """Point the head at the last event written; the last statement before the commit."""
+        if self.position == self.head.position:
+            return
+        values = (self.position, self.now, self._restrict_position, self.tenant)
+        self.connection.execute(MOVE_HEAD, values)
+
+    def receipt(self) -> Receipt | None:
+        """What this append wrote, None if nothing."""
+        if self.position == self.head.position:
+            return None
+        return Receipt(self.head.position + 1, self.position, self.now)
+
+
+class Appender:
+    """The way into one tenant's log."""
+
+    def __init__(self, tenant: UUID, pool: Pool, clock: Clock) -> None:
+        self._tenant = tenant
+        self._pool = pool
+        self._clock = clock
+
+    @property
+    def pool(self) -> Pool:
+        """Connections with the writer's role."""
+        return self._pool
+
+    def open_tenant(self) -> None:
+        """Make the head row of a new tenant; harmless when it is there."""
+        with self._pool.transaction() as connection:
+            connection.execute(INSERT_HEAD, (self._tenant, datetime(1970, 1, 1, tzinfo=UTC)))
+
+    @contextmanager
+    def locked(self) -> Iterator[LockedTenant]:
+        """Hold the head for the length of the block; the block's writes commit together at its end."""
+        with self._pool.transaction() as connection:
+            locked = self.lock(connection)
+            yield locked
+            locked.move_head()
+
+    def lock(self, connection: Connection[Any]) -> LockedTenant:
+        """Lock the head inside a transaction that the caller has begun. Raises `UnknownAccount`."""
+        row = connection.execute(LOCK_HEAD, (self._tenant,)).fetchone()
+        head = _head(row)
+        return LockedTenant(connection, self._tenant, head, max(self._clock(), head.recorded_at))
+
+    def read_head(self, connection: Connection[Any]) -> Head:
+        """The head without a lock: advice only, to be compared with what the lock shows."""
+        return _head(connection.execute(READ_HEAD, (self._tenant,)).fetchone())
+
+
+def _head(row: tuple[Any, ...] | None) -> Head:
+    if row is None:
+        raise UnknownAccount("There is no account with this id here. Open it first: lethe account open.")
+    return Head(*row)
+
+
+def _copy_blocks(rows: Sequence[Row], tenant: bytes, first: int, now: datetime) -> Iterator[bytes]:
+    """Binary COPY of event rows in blocks of about a quarter of a MiB."""
+    time = _TIME.pack(8, (now - _POSTGRES_EPOCH) // timedelta(microseconds=1))
+    length, head = _LENGTH.pack, _ROW_HEAD.pack
+    block = [COPY_HEADER]
+    size = 0
+    topics: dict[bytes, bytes] = {}
+    for position, row in enumerate(rows, first):
+        topic = topics.get(row.topic)
+        if topic is None:
+            topic = topics[row.topic] = length(len(row.topic)) + row.topic + time
+        entry, sealed = row.entry, row.sealed
+        block.append(head(8, 16, tenant, 8, position, 16, row.stream, 4, row.version))
+        block.append(topic)
+        block.append(length(len(entry)))
+        block.append(entry)
+        block.append(_NULL if sealed is None else length(len(sealed)) + sealed)
+        size += len(entry) + (len(sealed) if sealed else 0) + 100
+        if size >= COPY_BLOCK_BYTES:
+            yield b"".join(block)
+            block, size = [], 0
+    block.append(COPY_TRAILER)
+    yield b"".join(block)
+
+
+LockedWork = Callable[[LockedTenant], Any]

@@ -1,0 +1,81 @@
+"""Entries: the public bytes of an event, canonical JSON (RFC 8785) of everything that is not personal.
+
+Keys are ASCII and there are no floats, so orjson with sorted keys gives the canonical bytes (property-tested
+against rfc8785). Ids are 32 lower-case hex digits; times are UTC with six decimals and a Z. Sealed parts stand
+in the entry as SHA-256 digests only, and in a separate column as envelopes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from ledger.errors import TamperError
+
+ENTRY_VERSION: Final = 1
+ENTRY_BYTES_MAX: Final = 65_535
+"""Entry bundles of the transparency log put each entry behind a 16-bit length."""
+
+
+class EntryTooLong(ValueError):
+    """The plain part of an event does not fit into an entry."""
+
+
+def entry_time(moment: datetime) -> str:
+    """A UTC time as it stands in entries, always 27 characters: `2026-11-21T20:15:00.000000Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_entry_time(text: str) -> datetime:
+    """The datetime of an entry's time."""
+    return datetime.fromisoformat(text)
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """RFC 8785 bytes of a mapping with ASCII keys and without floats."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def pack_sealed(parts: Mapping[str, bytes]) -> bytes | None:
+    """Envelopes behind their names and lengths, in order of name; None where there are none."""
+    if not parts:
+        return None
+    return b"".join(
+        struct.pack(">B", len(name)) + name.encode() + struct.pack(">I", len(parts[name])) + parts[name]
+        for name in sorted(parts)
+    )
+
+
+def unpack_sealed(sealed: bytes | None) -> dict[str, bytes]:
+    """The envelopes of a sealed column by part name. Raises `TamperError` for bytes that do not add up."""
+    parts: dict[str, bytes] = {}
+    rest = sealed or b""
+    while rest:
+        name_end = 1 + rest[0]
+        header_end = name_end + 4
+        if len(rest) < header_end:
+            raise TamperError("The sealed parts of an event are cut short.")
+        (length,) = struct.unpack(">I", rest[name_end:header_end])
+        if len(rest) < header_end + length:
+            raise TamperError("The sealed parts of an event are cut short.")
+        parts[rest[1:name_end].decode("ascii", "replace")] = rest[header_end : header_end + length]
+        rest = rest[header_end + length :]
+    return parts
+
+
+def check_digests(entry: Mapping[str, Any], parts: Mapping[str, bytes]) -> None:
+    """Raise `TamperError` unless the envelopes are exactly those the entry vouches for."""
+    expected = entry.get("sealed", {})
+    if {name: sha256(envelope).hexdigest() for name, envelope in parts.items()} != expected:
+        raise TamperError("The sealed parts of an event are not those its entry was written with.")
+
+
+def hex_id(value: UUID | bytes) -> str:
+    """An id as it stands in entries: 32 lower-case hex digits."""
+    return value.hex if isinstance(value, UUID) else value.hex()

@@ -1,0 +1,121 @@
+"""The keyring: a bounded cache of opened keys in front of the vault, one per tenant.
+
+Keys are held for a lease of at most sixty seconds, so that a key destroyed by another process stops opening here
+soon after, without a message being sent (FAULTS 8). A process that destroys a key forgets it at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from threading import Lock
+from uuid import UUID
+
+from domain.personal import Erased
+from ledger.sealing import scope_key
+from ledger.vault import TENANT_HOLDER, Found, KeyName, Vault, erased_or_missing
+
+LEASE_SECONDS_MAX = 60.0
+CACHED_KEYS_MAX = 100_000
+
+PEPPER = "pepper"
+LINK = "link"
+HANDLE = "handle"
+
+
+class Keyring:
+    """The keys of one tenant. Times are monotonic seconds."""
+
+    def __init__(self, vault: Vault, tenant: UUID, *, lease_seconds: float = LEASE_SECONDS_MAX) -> None:
+        self._vault = vault
+        self._tenant = tenant
+        self._lease_seconds = min(lease_seconds, LEASE_SECONDS_MAX)
+        self._leases: dict[KeyName, tuple[float, bytes]] = {}
+        self._lock = Lock()
+
+    @property
+    def vault(self) -> Vault:
+        """The vault behind the cache."""
+        return self._vault
+
+    def ensure(self, names: Iterable[KeyName]) -> dict[KeyName, bytes]:
+        """Keys to seal with, made durably in the vault where they do not exist. Raises as `Vault.ensure`."""
+        wanted = set(names)
+        held = self._held(wanted)
+        missing = wanted - held.keys()
+        if missing:
+            made = self._vault.ensure(self._tenant, sorted(missing))
+            self._remember(made)
+            held.update(made)
+        return held
+
+    def find(self, names: Iterable[KeyName]) -> Found:
+        """Keys to open with, and the tombstones of those that were destroyed."""
+        wanted = set(names)
+        held = self._held(wanted)
+        missing = wanted - held.keys()
+        if not missing:
+            return Found(held, {})
+        found = self._vault.find(self._tenant, sorted(missing))
+        self._remember(found.keys)
+        return Found(held | found.keys, found.tombstones)
+
+    def tenant_key(self, retention_class: str, *, generation: int = 1) -> bytes:
+        """A key of the tenant itself that lives as long as the account, such as its pepper."""
+        name = KeyName(TENANT_HOLDER, retention_class, "", generation)
+        return self.ensure([name])[name]
+
+    def period_key(self, retention_class: str, period: str) -> bytes:
+        """The period key P of a class, to seal with."""
+        name = KeyName(TENANT_HOLDER, retention_class, period)
+        return self.ensure([name])[name]
+
+    def opening_scope(self, holder: bytes, retention_class: str, period: str) -> bytes | Erased:
+        """K for opening, or the tombstone that says why it is gone. Raises `KeyMissing` where neither is found."""
+        subject = KeyName(holder, retention_class)
+        period_name = KeyName(TENANT_HOLDER, retention_class, period)
+        found = self.find([subject, period_name])
+        for name in (subject, period_name):
+            if name not in found.keys:
+                return erased_or_missing(found, name)
+        return scope_key(found.keys[subject], found.keys[period_name])
+
+    def pepper_generations(self) -> Sequence[int]:
+        """Every generation of the pepper that fingerprints may have been made with, newest first."""
+        newest = self._vault.newest_generation(self._tenant, TENANT_HOLDER, PEPPER)
+        return range(newest, 0, -1)
+
+    def forget(self, holder: bytes) -> None:
+        """Drop every lease on a holder's keys."""
+        with self._lock:
+            for name in [n for n in self._leases if n.holder == holder]:
+                del self._leases[name]
+
+    def forget_period(self, retention_class: str, period: str) -> None:
+        """Drop the lease on one period key."""
+        with self._lock:
+            for name in [n for n in self._leases if (n.retention_class, n.period) == (retention_class, period)]:
+                del self._leases[name]
+
+    def forget_all(self) -> None:
+        """Drop every lease."""
+        with self._lock:
+            self._leases.clear()
+
+    def _held(self, names: set[KeyName]) -> dict[KeyName, bytes]:
+        now = time.monotonic()
+        held = {}
+        for name in names:
+            lease = self._leases.get(name)
+            if lease is not None and lease[0] > now:
+                held[name] = lease[1]
+        return held
+
+    def _remember(self, keys: dict[KeyName, bytes]) -> None:
+        until = time.monotonic() + self._lease_seconds
+        with self._lock:
+            for name, key in keys.items():
+                self._leases.pop(name, None)
+                self._leases[name] = (until, key)
+            while len(self._leases) > CACHED_KEYS_MAX:
+                del self._leases[next(iter(self._leases))]

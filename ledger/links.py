@@ -1,0 +1,135 @@
+"""Links: how a message's stream id is computed from a person, and the opaque token it is known by outside.
+
+    K_link      two-key rule on the person's link key and the month's link key
+    message id  UUIDv7 layout: the campaign's time, then 74 bits of BLAKE2b(key = K_link, campaign id)
+    handle      BLAKE2b(key = link key): random, and gone with it
+    token       version | month | nonce | AES-256-GCM of handle, campaign and occurrence under the month's link key,
+                the nonce derived from the plaintext, so that repeats are equal
+
+Destroy the person's or the month's link key and nothing connects a person to a message (invariant I11).
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from ledger.errors import InvalidToken, TamperError
+from ledger.sealing import NONCE_BYTES, aead_open, aead_seal, scope_key
+
+TOKEN_VERSION = 1
+HANDLE_BYTES = 16
+OCCURRENCE_BYTES = 8
+TAG_BYTES = 16
+TOKEN_BYTES = 3 + NONCE_BYTES + HANDLE_BYTES + 16 + OCCURRENCE_BYTES + TAG_BYTES
+NO_OCCURRENCE = bytes(OCCURRENCE_BYTES)
+
+
+def handle_of(link_key: bytes) -> bytes:
+    """The person's handle: what a token names them by."""
+    return blake2b(b"", key=link_key, digest_size=HANDLE_BYTES, person=b"lethe.handle.v1").digest()
+
+
+def handle_tag(tag_key: bytes, handle: bytes) -> bytes:
+    """What `standing` is looked up by when a token comes back; keyed under the epoch."""
+    return blake2b(handle, key=tag_key, digest_size=16, person=b"lethe.htag.v1").digest()
+
+
+def message_id(link_scope: bytes, campaign_id: bytes) -> bytes:
+    """The 16 bytes of a message's stream id, under K_link and the bytes of its campaign's UUIDv7."""
+    value = int.from_bytes(campaign_id[:6] + blake2b(campaign_id, key=link_scope, digest_size=10).digest(), "big")
+    return (value & _KEEP | _UUID7).to_bytes(16, "big")
+
+
+def occurrence_tag(link_scope: bytes, occurrence: str | None) -> bytes:
+    """The keyed hash that tells repeated messages of an ongoing campaign apart; zeros where there is none."""
+    if occurrence is None:
+        return NO_OCCURRENCE
+    return blake2b(occurrence.encode(), key=link_scope, digest_size=OCCURRENCE_BYTES, person=b"lethe.occ.v1").digest()
+
+
+def provider_event_tag(link_scope: bytes, provider_event: str) -> str:
+    """A keyed hash of a provider's event id, for dropping repeats without keeping the id."""
+    return blake2b(provider_event.encode(), key=link_scope, digest_size=12, person=b"lethe.pev.v1").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class MessageToken:
+    """What a token says: whose message (by handle), of which campaign, in which link month."""
+
+    handle: bytes
+    campaign: bytes
+    month: str
+    occurrence: bytes
+
+
+class TokenSealer:
+    """Makes the tokens of one link month."""
+
+    def __init__(self, month: str, link_period_key: bytes) -> None:
+        self._header = bytes((TOKEN_VERSION,)) + _month_number(month).to_bytes(2, "big")
+        self._key, self._nonce_key = _token_keys(link_period_key)
+
+    def seal(self, handle: bytes, campaign: bytes, occurrence: bytes = NO_OCCURRENCE) -> str:
+        """The token of one message: 98 characters, the same each time."""
+        plaintext = handle + campaign + occurrence
+        nonce = blake2b(plaintext, key=self._nonce_key, digest_size=NONCE_BYTES).digest()
+        sealed = aead_seal(self._key, plaintext, self._header, nonce)
+        return urlsafe_b64encode(self._header + nonce + sealed).decode().rstrip("=")
+
+
+def token_month(token: str) -> str:
+    """The link month a token says it is of. Raises `InvalidToken`."""
+    return _month_name(int.from_bytes(_decode(token)[1:3], "big"))
+
+
+def open_token(token: str, link_period_key: bytes) -> MessageToken:
+    """What a token says, under the link key of its month. Raises `InvalidToken` for anything not made by us."""
+    raw = _decode(token)
+    header, nonce, sealed = raw[:3], raw[3 : 3 + NONCE_BYTES], raw[3 + NONCE_BYTES :]
+    key, _ = _token_keys(link_period_key)
+    try:
+        plaintext = aead_open(key, sealed, header, nonce)
+    except TamperError:
+        raise InvalidToken(_INVALID) from None
+    campaign_end = HANDLE_BYTES + 16
+    return MessageToken(
+        plaintext[:HANDLE_BYTES],
+        plaintext[HANDLE_BYTES:campaign_end],
+        _month_name(int.from_bytes(header[1:], "big")),
+        plaintext[campaign_end:],
+    )
+
+
+def link_scope(link_key: bytes, link_period_key: bytes) -> bytes:
+    """K_link of a person in a month."""
+    return scope_key(link_key, link_period_key)
+
+
+_UUID7 = 0x7 << 76 | 0x2 << 62
+_KEEP = ~(0xF << 76 | 0x3 << 62)
+_INVALID = "This message_id was not given out by this account, or it was changed on the way."
+
+
+def _token_keys(link_period_key: bytes) -> tuple[bytes, bytes]:
+    both = blake2b(b"", key=link_period_key, digest_size=64, person=b"lethe.token.v1").digest()
+    return both[:32], both[32:]
+
+
+def _decode(token: str) -> bytes:
+    try:
+        raw = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+    except ValueError:
+        raise InvalidToken(_INVALID) from None
+    if len(raw) != TOKEN_BYTES or raw[0] != TOKEN_VERSION:
+        raise InvalidToken(_INVALID)
+    return raw
+
+
+def _month_number(month: str) -> int:
+    return int(month[:4]) * 12 + int(month[5:]) - 1
+
+
+def _month_name(number: int) -> str:
+    return f"{number // 12:04d}-{number % 12 + 1:02d}"

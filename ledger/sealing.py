@@ -1,0 +1,180 @@
+"""Sealing: personal data needs two keys to open, the person's and the period's (DESIGN section 5).
+
+    K            BLAKE2b-256(key=S, P, person="lethe.scp.v1")            per subject, class and period
+    event key    BLAKE2b-512(key=K, salt=event id, nonce || AAD)          K_enc || K_com
+    envelope     version | algorithm | kid length | kid | K_com | nonce | AES-256-GCM(K_enc, padded plaintext, AAD)
+
+Every event has a key of its own, so nonces cannot repeat under one key. GCM does not commit to its key, so K_com is
+checked first, in constant time. Plaintext is padded to a bucket, never compressed: lengths say little.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import struct
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from nacl import exceptions as nacl_exceptions
+from nacl.bindings import (
+    crypto_aead_aes256gcm_decrypt,
+    crypto_aead_aes256gcm_encrypt,
+)
+
+from ledger.errors import SettingsRefused, TamperError
+
+ENVELOPE_VERSION = 1
+ALGORITHM_AES_256_GCM = 1
+KEY_BYTES = 32
+NONCE_BYTES = 12
+COMMITMENT_BYTES = 32
+TAG_BYTES = 16
+SCOPE_PERSON = b"lethe.scp.v1"
+EVENT_PERSON = b"lethe.evt.v1"
+
+PADDING_BUCKETS = (64, 128, 256, 512, 1024, 2048, 4096)
+PADDING_STEP = 4096
+
+
+def require_aes_hardware() -> None:
+    """Refuse to start where AES-256-GCM has no hardware; both policies promise AES-256."""
+    try:
+        crypto_aead_aes256gcm_encrypt(b"", None, bytes(NONCE_BYTES), bytes(KEY_BYTES))
+    except nacl_exceptions.UnavailableError:
+        raise SettingsRefused(
+            "This processor has no AES instructions, and Lethe seals with AES-256-GCM only. Use another machine."
+        ) from None
+
+
+def scope_key(subject_key: bytes, period_key: bytes) -> bytes:
+    """K, from the person's key and the period's: without both of them nothing opens."""
+    return blake2b(period_key, key=subject_key, digest_size=KEY_BYTES, person=SCOPE_PERSON).digest()
+
+
+def length_prefixed(*fields: bytes) -> bytes:
+    """Fields behind their lengths, so that no two lists of fields give the same bytes."""
+    return b"".join(struct.pack(">H", len(field)) + field for field in fields)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPlace:
+    """Where a sealed part stands. All of it is authenticated, so an envelope opens nowhere else.
+
+    `binding` is the kid, or the link generation for parts of message streams.
+    """
+
+    tenant: bytes
+    stream: bytes
+    event: bytes
+    part: str
+    topic: str
+    retention_class: str
+    period: str
+    binding: bytes
+
+    def aad(self) -> bytes:
+        """The associated data: every field, length-prefixed."""
+        return length_prefixed(
+            self.tenant,
+            self.stream,
+            self.event,
+            self.part.encode(),
+            self.topic.encode(),
+            self.retention_class.encode(),
+            self.period.encode(),
+            self.binding,
+        )
+
+
+def pad(plaintext: bytes) -> bytes:
+    """ISO/IEC 7816-4 padding up to the next bucket (64 bytes to 4 KiB, then steps of 4 KiB)."""
+    needed = len(plaintext) + 1
+    for bucket in PADDING_BUCKETS:
+        if needed <= bucket:
+            break
+    else:
+        bucket = -(-needed // PADDING_STEP) * PADDING_STEP
+    return plaintext + b"\x80" + bytes(bucket - needed)
+
+
+def unpad(padded: bytes) -> bytes:
+    """The plaintext inside a padded block. Raises `TamperError` if there is no padding."""
+    plaintext, mark, rest = padded.rpartition(b"\x80")
+    if not mark or rest.strip(b"\0"):
+        raise TamperError("A sealed part has no valid padding.")
+    return plaintext
+
+
+def seal(scope: bytes, plaintext: bytes, place: SealedPlace, kid: bytes = b"") -> bytes:
+    """The envelope of `plaintext` under K `scope`, for this place only. `kid` is 0 or 16 bytes."""
+    return seal_with_aad(scope, plaintext, place.aad(), place.event, kid)
+
+
+def seal_with_aad(scope: bytes, plaintext: bytes, aad: bytes, event: bytes, kid: bytes = b"") -> bytes:
+    """As `seal`, for callers that build the associated data in bulk."""
+    nonce = os.urandom(NONCE_BYTES)
+    keys = blake2b(nonce + aad, key=scope, salt=event, person=EVENT_PERSON).digest()
+    ciphertext = crypto_aead_aes256gcm_encrypt(pad(plaintext), aad, nonce, keys[:KEY_BYTES])
+    header = bytes((ENVELOPE_VERSION, ALGORITHM_AES_256_GCM, len(kid)))
+    return header + kid + keys[KEY_BYTES:] + nonce + ciphertext
+
+
+def envelope_kid(envelope: bytes) -> bytes:
+    """The kid an envelope names, or b'' where it names none. Raises `TamperError` for a malformed envelope."""
+    _require_known(envelope)
+    return envelope[3 : 3 + envelope[2]]
+
+
+def open_envelope(scope: bytes, envelope: bytes, place: SealedPlace) -> bytes:
+    """The plaintext of an envelope at its place. Raises `TamperError` if anything does not fit."""
+    _require_known(envelope)
+    start = 3 + envelope[2]
+    commitment = envelope[start : start + COMMITMENT_BYTES]
+    nonce = envelope[start + COMMITMENT_BYTES : start + COMMITMENT_BYTES + NONCE_BYTES]
+    aad = place.aad()
+    keys = blake2b(nonce + aad, key=scope, salt=place.event, person=EVENT_PERSON).digest()
+    if not hmac.compare_digest(commitment, keys[KEY_BYTES:]):
+        raise TamperError("A sealed part does not belong to the place or the key it is opened with.")
+    ciphertext = envelope[start + COMMITMENT_BYTES + NONCE_BYTES :]
+    return unpad(aead_open(keys[:KEY_BYTES], ciphertext, aad, nonce))
+
+
+def aead_open(key: bytes, ciphertext: bytes, aad: bytes, nonce: bytes) -> bytes:
+    """AES-256-GCM. Raises `TamperError` when the tag does not verify."""
+    try:
+        return crypto_aead_aes256gcm_decrypt(ciphertext, aad, nonce, key)
+    except nacl_exceptions.CryptoError:
+        raise TamperError("Sealed bytes were changed, or do not belong where they stand.") from None
+
+
+def aead_seal(key: bytes, plaintext: bytes, aad: bytes, nonce: bytes) -> bytes:
+    """AES-256-GCM; the caller answers for the nonce being unique under this key."""
+    return crypto_aead_aes256gcm_encrypt(plaintext, aad, nonce, key)
+
+
+def seal_box(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
+    """Nonce and ciphertext under a key derived for this box alone, for rows that are rewritten often.
+
+    A fresh 16-byte salt derives the key, so any number of boxes may be sealed under one key.
+    """
+    salt = os.urandom(16)
+    box_key = blake2b(aad, key=key, salt=salt, digest_size=KEY_BYTES, person=b"lethe.box.v1").digest()
+    return salt + aead_seal(box_key, plaintext, aad, _ZERO_NONCE)
+
+
+def open_box(key: bytes, box: bytes, aad: bytes) -> bytes:
+    """What `seal_box` sealed. Raises `TamperError`."""
+    salt = box[:16]
+    box_key = blake2b(aad, key=key, salt=salt, digest_size=KEY_BYTES, person=b"lethe.box.v1").digest()
+    return aead_open(box_key, box[16:], aad, _ZERO_NONCE)
+
+
+_ZERO_NONCE = bytes(NONCE_BYTES)
+
+
+def _require_known(envelope: bytes) -> None:
+    if len(envelope) < 3 + COMMITMENT_BYTES + NONCE_BYTES + TAG_BYTES:
+        raise TamperError("A sealed part is cut short.")
+    if envelope[0] != ENVELOPE_VERSION or envelope[1] != ALGORITHM_AES_256_GCM or envelope[2] not in (0, 16):
+        raise TamperError("A sealed part has an unknown envelope version or algorithm.")

@@ -1,0 +1,321 @@
+"""Commands about persons: one transaction for any number of them, each seeing the effects of those before it.
+
+`SubjectDesk.act` is both the bulk path (a chunk of an import) and what group commit runs for single commands. What
+can be made ready before the lock is (fingerprints, new persons' keys, period keys); standing is read, facts are
+decided and sealed, and standing is written under it. A refusal of one command fails that one alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.facts import Fact
+from domain.ids import month_of, unix_ms, uuid7
+from domain.personal import ConsentEvidence, Identity
+from domain.scope import InvalidScope
+from domain.standing import Standing, Suppression
+from domain.subject import evolve
+from domain.subject_commands import (
+    AddContact,
+    CommandRefused,
+    CorrectContact,
+    RecordConsent,
+    SubjectCommand,
+    decide,
+)
+from ledger.append import Appender, LockedTenant, Receipt
+from ledger.errors import KeyDestroyed, PeriodDestroyed
+from ledger.fingerprints import Fingerprinter
+from ledger.keyring import LINK, Keyring
+from ledger.links import handle_of
+from ledger.mapper import Draft, Holder, SealingMapper
+from ledger.ports import Clock, Person, StandingBook, StandingRow
+from ledger.vault import TENANT_HOLDER, KeyName
+
+REFUSALS = (CommandRefused, InvalidScope, PeriodDestroyed, KeyDestroyed)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One command about one person, who is named by address, or by the handle of a message token."""
+
+    command: SubjectCommand
+    address: str | None = None
+    handle: bytes | None = None
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an act: its facts with their positions, or the refusal. No facts means nothing changed."""
+
+    facts: tuple[Fact, ...] = ()
+    positions: tuple[int, ...] = ()
+    refused: Exception | None = None
+
+    @property
+    def position(self) -> int | None:
+        """Where the first fact stands."""
+        return self.positions[0] if self.positions else None
+
+
+@dataclass(slots=True)
+class _Case:
+    """One act on its way through the transaction."""
+
+    act: Act
+    fingerprints: tuple[bytes, ...] = ()
+    row: StandingRow | None = None
+    facts: list[Fact] = field(default_factory=list)
+    refused: Exception | None = None
+
+
+@dataclass(slots=True)
+class _Subject:
+    """A person touched by this transaction: as read, as decided so far, and the facts in between."""
+
+    before: StandingRow
+    now: StandingRow
+    is_new: bool
+    facts: list[tuple[Fact, Draft]] = field(default_factory=list)
+    moved_from: bytes | None = None
+
+
+LockedExtra = Callable[[LockedTenant, Sequence[Outcome]], Any]
+
+
+class SubjectDesk:
+    """Everything that is said about, or done to, the persons of one tenant."""
+
+    def __init__(
+        self,
+        tenant: UUID,
+        *,
+        appender: Appender,
+        book: StandingBook,
+        keyring: Keyring,
+        mapper: SealingMapper,
+        fingerprinter: Fingerprinter,
+        clock: Clock,
+    ) -> None:
+        self._tenant = tenant
+        self._appender = appender
+        self._book = book
+        self._keyring = keyring
+        self._mapper = mapper
+        self._fingerprint = fingerprinter
+        self._clock = clock
+
+    def act(
+        self,
+        acts: Sequence[Act],
+        *,
+        before: Callable[[LockedTenant], None] | None = None,
+        also: LockedExtra | None = None,
+    ) -> tuple[list[Outcome], Receipt | None]:
+        """Carry out acts in one transaction, in their order. Raises `InvalidAddress` before anything is written.
+
+        `before` runs as soon as the lock is held, `also` when everything is written; both may raise to undo all.
+        """
+        cases = [self._case(act) for act in acts]
+        fresh = self._prepare(cases)
+        with self._appender.locked() as locked:
+            if before is not None:
+                before(locked)
+            subjects = self._decide(locked, cases, fresh)
+            outcomes = self._write(locked, cases, subjects)
+            if also is not None:
+                also(locked, outcomes)
+            receipt = locked.receipt()
+        return outcomes, receipt
+
+    def _case(self, act: Act) -> _Case:
+        case = _Case(act)
+        if act.address is not None:
+            case.fingerprints = self._fingerprint.every(act.address)
+        return case
+
+    def _prepare(self, cases: Sequence[_Case]) -> dict[bytes, Person]:
+        """Make durable, before the lock, the keys that this transaction will need as far as can be foreseen."""
+        probes = [f for case in cases for f in case.fingerprints]
+        with self._appender.pool.transaction() as connection:
+            head = self._appender.read_head(connection)
+            known = self._book.resolve(connection, self._tenant, head.generation, probes)
+            handles = [case.act.handle for case in cases if case.act.handle is not None]
+            by_handle = self._book.read_handles(connection, self._tenant, head.generation, handles) if handles else {}
+        fresh = self._new_persons(
+            {
+                case.fingerprints[0]
+                for case in cases
+                if isinstance(case.act.command, AddContact) and not any(f in known for f in case.fingerprints)
+            }
+        )
+        now = self._clock()
+        names: set[KeyName] = set()
+        for case in cases:
+            row = next((known[f] for f in case.fingerprints if f in known), None)
+            if case.act.handle is not None:
+                row = by_handle.get(case.act.handle)
+            person = row.person if row else fresh.get(case.fingerprints[0]) if case.fingerprints else None
+            if person is not None:
+                names.update(_foreseen_keys(case.act.command, person.kid, now))
+        with suppress(
+            PeriodDestroyed, KeyDestroyed
+        ):  # The act that needs such a key is refused by name under the lock.
+            self._keyring.ensure(names)
+        return fresh
+
+    def _new_persons(self, fingerprints: set[bytes]) -> dict[bytes, Person]:
+        kids = {fingerprint: os.urandom(16) for fingerprint in fingerprints}
+        links = self._keyring.ensure(KeyName(kid, LINK) for kid in kids.values()) if kids else {}
+        stamp = unix_ms(self._clock())
+        persons = {}
+        for fingerprint, kid in kids.items():
+            link_key = links[KeyName(kid, LINK)]
+            subject = uuid7(stamp, os.urandom(10)).bytes
+            persons[fingerprint] = Person(subject, kid, handle_of(link_key), link_key, 1)
+        return persons
+
+    def _decide(
+        self, locked: LockedTenant, cases: Sequence[_Case], fresh: dict[bytes, Person]
+    ) -> dict[bytes, _Subject]:
+        probes = [f for case in cases for f in case.fingerprints]
+        rows = self._book.resolve(locked.connection, self._tenant, locked.generation, probes) if probes else {}
+        handles = [case.act.handle for case in cases if case.act.handle is not None]
+        by_handle: dict[bytes, StandingRow] = {}
+        if handles:
+            by_handle = self._book.read_handles(locked.connection, self._tenant, locked.generation, handles)
+            probes = probes + [row.fingerprint for row in by_handle.values()]
+        suppressions = self._book.suppressions(locked.connection, self._tenant, locked.generation, probes)
+        subjects: dict[bytes, _Subject] = {}
+        by_fingerprint: dict[bytes, _Subject] = {}
+        for probe, row in [*rows.items(), *((r.fingerprint, r) for r in by_handle.values())]:
+            known = subjects.setdefault(row.person.subject, _Subject(row, row, False))
+            by_fingerprint[probe] = by_fingerprint[row.fingerprint] = known
+        for case in cases:
+            subject = self._find(case, by_fingerprint, by_handle)
+            try:
+                self._decide_one(locked, case, subject, subjects, by_fingerprint, suppressions, fresh)
+            except REFUSALS as refusal:
+                case.refused = refusal
+        return subjects
+
+    def _find(
+        self, case: _Case, by_fingerprint: dict[bytes, _Subject], by_handle: dict[bytes, StandingRow]
+    ) -> _Subject | None:
+        if case.act.handle is not None:
+            row = by_handle.get(case.act.handle)
+            return by_fingerprint.get(row.fingerprint) if row else None
+        return next((by_fingerprint[f] for f in case.fingerprints if f in by_fingerprint), None)
+
+    def _decide_one(
+        self,
+        locked: LockedTenant,
+        case: _Case,
+        subject: _Subject | None,
+        subjects: dict[bytes, _Subject],
+        by_fingerprint: dict[bytes, _Subject],
+        suppressions: dict[bytes, list[Suppression]],
+        fresh: dict[bytes, Person],
+    ) -> None:
+        command = case.act.command
+        probes = case.fingerprints or ((subject.now.fingerprint,) if subject else ())
+        against = [entry for f in probes for entry in suppressions.get(f, ())]
+        standing = subject.now.standing if subject else None
+        facts = decide(standing, command, against, locked.now)
+        if not facts:
+            return
+        if subject is None:
+            fingerprint = case.fingerprints[0]
+            person = fresh.pop(fingerprint, None) or self._new_persons({fingerprint})[fingerprint]
+            row = StandingRow(fingerprint, person, Standing())
+            subject = subjects[person.subject] = _Subject(row, row, True)
+            by_fingerprint[fingerprint] = subject
+        fingerprint = subject.now.fingerprint
+        if isinstance(command, CorrectContact) and command.email is not None:
+            fingerprint = self._new_address(locked, command.email, subject, by_fingerprint)
+        headed = self._with_headers(facts, subject, case.act.actor)
+        drafts = self._drafts(headed, subject.now.person)
+        after = subject.now.standing
+        for fact in headed:
+            after = evolve(after, fact, locked.head.position + 1)
+        subject.facts.extend(zip(headed, drafts, strict=True))
+        if fingerprint != subject.now.fingerprint:
+            subject.moved_from = subject.moved_from or (None if subject.is_new else subject.before.fingerprint)
+            by_fingerprint[fingerprint] = subject
+        subject.now = StandingRow(fingerprint, subject.now.person, after)
+        case.facts = headed
+
+    def _new_address(
+        self, locked: LockedTenant, email: str, subject: _Subject, by_fingerprint: dict[bytes, _Subject]
+    ) -> bytes:
+        probes = self._fingerprint.every(email)
+        taken = self._book.resolve(locked.connection, self._tenant, locked.generation, probes)
+        others = [by_fingerprint[f] for f in probes if f in by_fingerprint]
+        others_read = [row for row in taken.values() if row.person.subject != subject.now.person.subject]
+        if others_read or any(other is not subject for other in others):
+            raise CommandRefused("address_taken", "Another contact of this account has that address already.")
+        return probes[0]
+
+    def _with_headers(self, facts: Sequence[Fact], subject: _Subject, actor: str) -> list[Fact]:
+        """Ids of commands are fresh for each act, so that they tie a person's stream to nothing else."""
+        command = UUID(bytes=os.urandom(16), version=4)
+        stream = UUID(bytes=subject.now.person.subject)
+        version = subject.now.standing.version
+        stamp = unix_ms(self._clock())
+        return [
+            fact.model_copy(
+                update={
+                    "originator_id": stream,
+                    "originator_version": version + number,
+                    "event_id": uuid7(stamp, os.urandom(10)),
+                    "actor": actor,
+                    "command": command,
+                }
+            )
+            for number, fact in enumerate(facts, 1)
+        ]
+
+    def _drafts(self, facts: Sequence[Fact], person: Person) -> list[Draft]:
+        """Seal while deciding, so that a destroyed period refuses this act alone."""
+        holder = Holder(person.kid, person.link_generation)
+        return [self._mapper.draft(fact, holder) for fact in facts]
+
+    def _write(self, locked: LockedTenant, cases: Sequence[_Case], subjects: dict[bytes, _Subject]) -> list[Outcome]:
+        touched = [subject for subject in subjects.values() if subject.facts]
+        written = [(fact, draft) for subject in touched for fact, draft in subject.facts]
+        drafts = [(draft, fact.originator_version) for fact, draft in written]
+        positions = locked.record(drafts, restricts=True)
+        position_of = {fact.event_id: position for (fact, _), position in zip(written, positions, strict=True)}
+        rows = []
+        for subject in touched:
+            standing = subject.before.standing
+            for fact, _ in subject.facts:
+                standing = evolve(standing, fact, position_of[fact.event_id])
+            row = StandingRow(subject.now.fingerprint, subject.now.person, standing)
+            if subject.moved_from is not None and subject.moved_from != row.fingerprint:
+                self._book.move(locked.connection, self._tenant, locked.generation, subject.moved_from, row)
+            else:
+                rows.append(row)
+        self._book.write(locked.connection, self._tenant, locked.generation, rows)
+        return [
+            Outcome(tuple(case.facts), tuple(position_of[fact.event_id] for fact in case.facts), case.refused)
+            for case in cases
+        ]
+
+
+def _foreseen_keys(command: SubjectCommand, kid: bytes, now: datetime) -> set[KeyName]:
+    """The person's and the period's key of the class that a command will seal."""
+    if isinstance(command, AddContact | CorrectContact):
+        retention_class, moment = Identity.name, now
+    elif isinstance(command, RecordConsent) and command.evidence:
+        retention_class, moment = ConsentEvidence.name, min(command.occurred_at or now, now)
+    else:
+        return set()
+    return {KeyName(kid, retention_class), KeyName(TENANT_HOLDER, retention_class, month_of(moment))}

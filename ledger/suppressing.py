@@ -1,0 +1,205 @@
+"""Suppressing addresses: in the subject's own stream where the person is known, on the list where not (I7)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.address import InvalidAddress
+from domain.ids import day_of, unix_ms, uuid7
+from domain.personal import Personal
+from domain.scope import Cause, InvalidScope, checked_scope
+from domain.standing import Suppression
+from domain.subject_commands import LiftByHand, SayNo
+from domain.suppression import SuppressionImposed, SuppressionLifted
+from ledger.append import Appender, LockedTenant, Receipt
+from ledger.fingerprints import Fingerprinter
+from ledger.mapper import Draft, SealingMapper
+from ledger.ports import Clock, StandingBook, StandingRow, SuppressionRow
+from ledger.subjects import Act, SubjectDesk
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionRequest:
+    """One address not to be mailed, why, in which scope and since when."""
+
+    email: str
+    cause: Cause
+    scope: str
+    since: datetime | None = None
+    campaign: str | None = None
+
+
+@dataclass(slots=True)
+class SuppressionAnswer:
+    """How many entries were added, how many stood already, and which rows were not taken."""
+
+    added: int
+    known: int
+    rejected: list[tuple[int, str]]
+    receipts: list[Receipt]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What stands against one address: entries of scope, cause and day (or month)."""
+
+    email: str
+    entries: list[tuple[str, str, str]]
+
+
+class SuppressionDesk:
+    """The suppression list of one tenant."""
+
+    def __init__(
+        self,
+        tenant: UUID,
+        *,
+        appender: Appender,
+        book: StandingBook,
+        mapper: SealingMapper,
+        fingerprinter: Fingerprinter,
+        subjects: SubjectDesk,
+        clock: Clock,
+    ) -> None:
+        self._tenant = tenant
+        self._appender = appender
+        self._book = book
+        self._mapper = mapper
+        self._fingerprint = fingerprinter
+        self._subjects = subjects
+        self._clock = clock
+
+    def impose(self, requests: Sequence[SuppressionRequest], *, actor: str) -> SuppressionAnswer:
+        """Suppress addresses, known or not. Bad rows are named; the others are kept."""
+        answer = SuppressionAnswer(0, 0, [], [])
+        probes: dict[int, tuple[bytes, ...]] = {}
+        for index, request in enumerate(requests):
+            try:
+                checked_scope(request.scope)
+                probes[index] = self._fingerprint.every(request.email)
+            except (InvalidAddress, InvalidScope) as error:
+                answer.rejected.append((index, str(error)))
+        acts: list[Act] = []
+        with self._appender.locked() as locked:
+            every = [f for fingerprints in probes.values() for f in fingerprints]
+            known = self._book.resolve(locked.connection, self._tenant, locked.generation, every)
+            strangers = []
+            for index, fingerprints in probes.items():
+                request = requests[index]
+                if any(f in known for f in fingerprints):
+                    command = SayNo(request.cause, request.scope, request.since, request.campaign)
+                    acts.append(Act(command, address=request.email, actor=actor))
+                else:
+                    strangers.append((request, fingerprints))
+            self._impose_on_strangers(locked, strangers, actor, answer)
+            receipt = locked.receipt()
+        if receipt is not None:
+            answer.receipts.append(receipt)
+        self._impose_on_subjects(acts, answer)
+        return answer
+
+    def lift(self, email: str, scope: str, *, actor: str) -> None:
+        """Take back what staff imposed by hand, on the list and in the person's stream. Raises `CommandRefused`."""
+        fingerprints = self._fingerprint.every(email)
+        with self._appender.locked() as locked:
+            known = self._book.resolve(locked.connection, self._tenant, locked.generation, fingerprints)
+            listed = self._book.suppressions(locked.connection, self._tenant, locked.generation, fingerprints)
+            by_hand = any(e.cause == "manual" and e.scope == scope for es in listed.values() for e in es)
+            if by_hand:
+                fact = SuppressionLifted(fingerprints=_hex_list(fingerprints), scope=scope, reason="manual")
+                locked.record([self._draft(fact, locked, actor)], restricts=True)
+                self._book.lift(locked.connection, self._tenant, locked.generation, fingerprints, scope)
+        if known or not by_hand:
+            outcomes, _ = self._subjects.act([Act(LiftByHand(scope), address=email, actor=actor)])
+            if outcomes[0].refused is not None and not by_hand:
+                raise outcomes[0].refused
+
+    def look_up(self, emails: Sequence[str]) -> list[Looked]:
+        """What stands against these addresses, on the list and in persons' streams. Raises `InvalidAddress`."""
+        probes = [self._fingerprint.every(email) for email in emails]
+        every = [f for fingerprints in probes for f in fingerprints]
+        with self._appender.pool.transaction() as connection:
+            generation = self._appender.read_head(connection).generation
+            rows = self._book.resolve(connection, self._tenant, generation, every)
+            listed = self._book.suppressions(connection, self._tenant, generation, every)
+        return [
+            Looked(email, [*_listed(listed, fingerprints), *_said(rows, fingerprints)])
+            for email, fingerprints in zip(emails, probes, strict=True)
+        ]
+
+    def _impose_on_strangers(
+        self,
+        locked: LockedTenant,
+        strangers: Sequence[tuple[SuppressionRequest, tuple[bytes, ...]]],
+        actor: str,
+        answer: SuppressionAnswer,
+    ) -> None:
+        every = [f for _, fingerprints in strangers for f in fingerprints]
+        listed = self._book.suppressions(locked.connection, self._tenant, locked.generation, every)
+        drafts: list[tuple[Draft, int]] = []
+        entries: dict[tuple[bytes, str, str], SuppressionRow] = {}
+        for request, fingerprints in strangers:
+            held = {(e.scope, e.cause) for f in fingerprints for e in listed.get(f, ())}
+            key = (fingerprints[0], request.scope, request.cause)
+            if (request.scope, request.cause) in held or key in entries:
+                answer.known += 1
+                continue
+            since = day_of(min(request.since or locked.now, locked.now))
+            fact = SuppressionImposed(
+                fingerprints=_hex_list(fingerprints),
+                scope=request.scope,
+                reason=request.cause,
+                since=since,
+                address=Personal(request.email),
+            )
+            drafts.append(self._draft(fact, locked, actor))
+            entries[key] = SuppressionRow(fingerprints[0], request.scope, request.cause, since)
+            answer.added += 1
+        locked.record(drafts, restricts=True)
+        self._book.suppress(locked.connection, self._tenant, locked.generation, list(entries.values()))
+
+    def _impose_on_subjects(self, acts: Sequence[Act], answer: SuppressionAnswer) -> None:
+        if not acts:
+            return
+        outcomes, receipt = self._subjects.act(acts)
+        if receipt is not None:
+            answer.receipts.append(receipt)
+        for outcome in outcomes:
+            if outcome.facts:
+                answer.added += 1
+            else:
+                answer.known += 1
+
+    def _draft(
+        self, fact: SuppressionImposed | SuppressionLifted, locked: LockedTenant, actor: str
+    ) -> tuple[Draft, int]:
+        stamp = unix_ms(locked.now)
+        headed = fact.model_copy(
+            update={
+                "originator_id": uuid7(stamp, os.urandom(10)),
+                "originator_version": 1,
+                "event_id": uuid7(stamp, os.urandom(10)),
+                "occurred_at": locked.now,
+                "actor": actor,
+                "command": UUID(bytes=os.urandom(16), version=4),
+            }
+        )
+        return self._mapper.draft(headed), 1
+
+
+def _hex_list(fingerprints: Sequence[bytes]) -> Any:
+    return Personal(tuple(f.hex() for f in fingerprints))
+
+
+def _listed(listed: dict[bytes, list[Suppression]], fingerprints: Sequence[bytes]) -> list[tuple[str, str, str]]:
+    return [(e.scope, e.cause, e.since_text()) for f in fingerprints for e in listed.get(f, ())]
+
+
+def _said(rows: dict[bytes, StandingRow], fingerprints: Sequence[bytes]) -> list[tuple[str, str, str]]:
+    row = next((rows[f] for f in fingerprints if f in rows), None)
+    return row.standing.noes_said() if row else []
