@@ -1,0 +1,1 @@
+"""The `lethe` command line, over the same application as HTTP."""

@@ -1,0 +1,1 @@
+"""What proves it to a stranger: the transparency log, evidence bundles, the offline verifier, exports."""

@@ -1,0 +1,1 @@
+"""What Lethe does per second, as ratios to raw PostgreSQL and to the stock libraries, taken in one run."""

@@ -1,0 +1,1 @@
+"""What must end and when: policy packs, plans of what is due, legal holds, key destruction, certificates."""
