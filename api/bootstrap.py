@@ -6,6 +6,7 @@ the vault and the projections plugged into the ledger.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from projections.standing import InlineStanding
 LEDGER_DATABASE = "lethe_ledger"
 VAULT_DATABASE = "lethe_vault"
 LEDGERS_HELD_MAX = 10_000
+COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Instance:
 def running(settings: Settings, *, clock: Clock | None = None, application: str = "lethe") -> Iterator[Instance]:
     """A running instance for the length of the block."""
     require_aes_hardware()
+    spare_the_collector()
     with ExitStack() as stack:
         server = None
         if settings.ledger_url is None:
@@ -81,6 +84,16 @@ def running(settings: Settings, *, clock: Clock | None = None, application: str 
         else:
             urls = given_urls(settings)
         yield stack.enter_context(_wired(settings, urls, server, clock or _utc_now, application))
+
+
+def spare_the_collector() -> None:
+    """Let the garbage collector look less often: bulk work makes millions of small objects and few cycles.
+
+    Measured on bulk authorisation, the default thresholds cost a third of the processor's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 def embedded_server(settings: Settings) -> EmbeddedPostgres:

@@ -176,7 +176,7 @@ _CUTOFFS_CACHED_MAX: Final = 1024  # Ages (about ten) times the days that one pr
 _SPANS_CACHED_MAX: Final = 8192  # Days on which somebody bought or asked: two regimes times eleven years.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """Whether a send is allowed, and why.
 

@@ -3,6 +3,9 @@
 It is kept small, because it is read for every recipient of every campaign. Times are microseconds since 1970
 (UTC), positions are those of the tenant's log. The stored form (`to_row`, `from_row`) is a plain JSON list
 that carries its format version first.
+
+The classes here are values: nobody changes one, `evolve` makes another. They are not declared frozen, because making
+a frozen one takes three times as long, and a campaign makes as many as it has recipients.
 """
 
 from __future__ import annotations
@@ -28,13 +31,14 @@ IMPLIED_INQUIRY = "implied-inquiry"
 PERMISSION_BASES: frozenset[str] = frozenset({SOFT_OPT_IN, IMPLIED_PURCHASE, IMPLIED_INQUIRY})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Permission:
     """The last effective word of a subject on one purpose and channel, and the position of its evidence.
 
     `status` is granted, refused, withdrawn or requested. `basis` is consent, or a permission that a controller
     declared without consent (soft-opt-in, implied-purchase, implied-inquiry). `evidenced` tells whether the
-    record says how and when the subject acted; `imported` that it came with a list, which lifts nothing. `method` is how the subject acted (form, double_opt_in, …).
+    record says how and when the subject acted; `imported` that it came with a list, which lifts nothing. `method`
+    is how the subject acted (form, double_opt_in, …).
     """
 
     status: str
@@ -46,7 +50,7 @@ class Permission:
     imported: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class No:
     """One standing "no" of a subject: its cause, its scope, when it was said and where it is recorded."""
 
@@ -57,7 +61,7 @@ class No:
     campaign: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Suppression:
     """One entry of the suppression list for an address, by fingerprint.
 
@@ -73,13 +77,13 @@ class Suppression:
         return from_micros(self.since).date().isoformat()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Standing:
     """What the permission rules need to know of one subject.
 
     `permissions` is keyed by `purpose|channel`; `noes` by (cause, scope); `recalls` holds, per scope, the last
-    position at which open authorisations were taken back, and when. `country` is ISO 3166 alpha-2, `birth_date` ISO 8601;
-    `added_at` is when this incarnation of the person was added.
+    position at which open authorisations were taken back, and when. `country` is ISO 3166 alpha-2, `birth_date`
+    ISO 8601; `added_at` is when this incarnation of the person was added.
     """
 
     version: int = 0
@@ -92,6 +96,21 @@ class Standing:
     recalls: dict[str, Sequence[int]] = field(default_factory=dict)
     erasing: bool = False
     added_at: int = 0
+
+    def copy(self) -> Standing:
+        """A shallow copy, for `evolve` to change."""
+        return Standing(
+            self.version,
+            self.category,
+            self.country,
+            self.birth_date,
+            self.permissions,
+            self.noes,
+            self.restricted_position,
+            self.recalls,
+            self.erasing,
+            self.added_at,
+        )
 
     def noes_said(self) -> list[tuple[str, str, str]]:
         """Every standing "no" of the subject as scope, cause and day, withdrawals and restriction included."""

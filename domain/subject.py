@@ -8,7 +8,6 @@ Whatever takes a permission away also recalls the open authorisations it covers,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from domain import scope as scopes
@@ -169,6 +168,31 @@ class AuthorisationsRecalled(Fact):
     scope: str
 
 
+ERASURE_REASONS: frozenset[str] = frozenset(
+    {
+        "subject_request",
+        "no_longer_needed",
+        "consent_withdrawn",
+        "objection",
+        "unlawful_processing",
+        "legal_obligation",
+        "child",
+        "deleted_by_controller",
+        "other",
+    }
+)
+"""Why a person is erased: the grounds of GDPR Art. 17(1), a deletion by the controller, or other."""
+
+
+def erasure_reason(given: str) -> str:
+    """The code of a reason given in words; `other` for any that has none.
+
+    What was typed is not kept: it would be a plain text about a person who is being forgotten.
+    """
+    code = given.strip().lower().replace(" ", "_").replace("-", "_")
+    return code if code in ERASURE_REASONS else "other"
+
+
 class ErasureIntended(Fact):
     """The person is to be forgotten; from this commit on nothing seals or opens for them.
 
@@ -204,36 +228,31 @@ _STATUS: dict[type[Fact], str] = {
 
 
 def evolve(standing: Standing | None, fact: Fact, position: int) -> Standing:
-    """The standing after one more fact, which stands at `position` of the tenant's log."""
-    before = standing or Standing()
-    after = replace(before, version=fact.originator_version)
-    if isinstance(fact, ContactAdded):
-        return replace(
-            after,
-            category=fact.category,
-            country=opened(fact.country),
-            birth_date=opened(fact.birth_date),
-            added_at=micros(fact.occurred_at),
-        )
-    if isinstance(fact, ContactCorrected):
-        country, birth_date = opened(fact.country), opened(fact.birth_date)
-        return replace(after, country=country or before.country, birth_date=birth_date or before.birth_date)
+    """The standing after one more fact, which stands at `position` of the tenant's log: a new value."""
+    after = (standing or Standing()).copy()
+    after.version = fact.originator_version
     if isinstance(fact, ConsentFact):
-        return _with_consent(after, fact, position)
-    if isinstance(fact, PermissionDeclared):
-        return _with_declared(after, fact, position)
-    if isinstance(fact, NoFact):
-        return _with_no(after, fact, position)
-    if isinstance(fact, SuppressionByHandLifted):
-        return replace(after, noes=tuple(n for n in after.noes if not (n.cause == "manual" and n.scope == fact.scope)))
-    if isinstance(fact, ProcessingRestricted):
-        return replace(after, restricted_position=position)
-    if isinstance(fact, RestrictionLifted):
-        return replace(after, restricted_position=None)
-    if isinstance(fact, AuthorisationsRecalled):
-        return replace(after, recalls=after.recalls | {fact.scope: [position, micros(fact.occurred_at)]})
-    if isinstance(fact, ErasureIntended):
-        return replace(after, erasing=True)
+        _take_consent(after, fact, position)
+    elif isinstance(fact, NoFact):
+        _take_no(after, fact, position)
+    elif isinstance(fact, AuthorisationsRecalled):
+        after.recalls = after.recalls | {fact.scope: [position, micros(fact.occurred_at)]}
+    elif isinstance(fact, ContactAdded):
+        after.category, after.added_at = fact.category, micros(fact.occurred_at)
+        after.country, after.birth_date = opened(fact.country), opened(fact.birth_date)
+    elif isinstance(fact, ContactCorrected):
+        after.country = opened(fact.country) or after.country
+        after.birth_date = opened(fact.birth_date) or after.birth_date
+    elif isinstance(fact, PermissionDeclared):
+        _take_declared(after, fact, position)
+    elif isinstance(fact, SuppressionByHandLifted):
+        after.noes = tuple(n for n in after.noes if (n.cause, n.scope) != ("manual", fact.scope))
+    elif isinstance(fact, ProcessingRestricted):
+        after.restricted_position = position
+    elif isinstance(fact, RestrictionLifted):
+        after.restricted_position = None
+    elif isinstance(fact, ErasureIntended):
+        after.erasing = True
     return after
 
 
@@ -254,28 +273,28 @@ def recalled_at(standing: Standing, purpose: str) -> int:
     return max((r[1] for scope, r in standing.recalls.items() if scopes.covers(scope, purpose)), default=0)
 
 
-def _with_consent(standing: Standing, fact: ConsentFact, position: int) -> Standing:
+def _take_consent(after: Standing, fact: ConsentFact, position: int) -> None:
     key = permission_key(fact.purpose, fact.channel)
-    held = standing.permissions.get(key)
+    held = after.permissions.get(key)
     if isinstance(fact, ConsentGranted) and not fact.effective:
-        return standing
+        return
     if isinstance(fact, ConsentRequested) and held is not None:
-        return standing
+        return
     status = _STATUS[type(fact)]
     imported = isinstance(fact, ConsentGranted) and fact.imported
     moment = micros(fact.occurred_at)
     if held is not None and status != states.GRANTED and held.status == status:
         moment = max(moment, held.occurred_at)
     word = Permission(status, states.CONSENT, moment, position, fact.evidenced, fact.method, imported)
-    return _with_permission(standing, key, word)
+    after.permissions = after.permissions | {key: word}
 
 
-def _with_declared(standing: Standing, fact: PermissionDeclared, position: int) -> Standing:
+def _take_declared(after: Standing, fact: PermissionDeclared, position: int) -> None:
     """A declaration by the controller never stands in place of a word of the subject."""
     key = permission_key(fact.purpose, fact.channel)
-    if not may_declare(standing.permissions.get(key)):
-        return standing
-    return _with_permission(standing, key, Permission(states.GRANTED, fact.basis, micros(fact.occurred_at), position))
+    if may_declare(after.permissions.get(key)):
+        word = Permission(states.GRANTED, fact.basis, micros(fact.occurred_at), position)
+        after.permissions = after.permissions | {key: word}
 
 
 def may_declare(held: Permission | None) -> bool:
@@ -283,13 +302,12 @@ def may_declare(held: Permission | None) -> bool:
     return held is None or held.status == states.REQUESTED or held.basis != states.CONSENT
 
 
-def _with_permission(standing: Standing, key: str, word: Permission) -> Standing:
-    return replace(standing, permissions=standing.permissions | {key: word})
-
-
-def _with_no(standing: Standing, fact: NoFact, position: int) -> Standing:
+def _take_no(after: Standing, fact: NoFact, position: int) -> None:
     cause = "legal" if isinstance(fact, ContactSuppressed) and fact.legal else fact.CAUSE
-    kept = tuple(n for n in standing.noes if (n.cause, n.scope) != (cause, fact.scope))
-    earlier = [n.occurred_at for n in standing.noes if (n.cause, n.scope) == (cause, fact.scope)]
-    said_at = max([micros(fact.occurred_at), *earlier])
-    return replace(standing, noes=(*kept, No(cause, fact.scope, said_at, position, fact.campaign)))
+    said_at, kept = micros(fact.occurred_at), []
+    for no in after.noes:
+        if (no.cause, no.scope) == (cause, fact.scope):
+            said_at = max(said_at, no.occurred_at)
+        else:
+            kept.append(no)
+    after.noes = (*kept, No(cause, fact.scope, said_at, position, fact.campaign))

@@ -6,6 +6,7 @@ A command names what is wanted; the facts returned carry no header, which the le
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,7 +41,11 @@ from domain.subject import (
 )
 
 IDENTITY_FIELDS = ("first_name", "last_name", "phone", "country", "birth_date", "source", "custom")
+CATEGORIES = ("contact", "account_holder", "support_contact", "visitor", "prospect", "affiliate")
+"""Categories of data subjects (Mailkai 1, Mailenium 1.1)."""
+
 EVIDENCE_KEYS = ("ip", "user_agent", "form", "wording", "notice_version", "method")
+METHOD_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 HOW_EVIDENCED = ("ip", "form", "wording", "method")
 
 
@@ -147,6 +152,8 @@ def decide(
 
 
 def _added(command: AddContact, now: datetime) -> ContactAdded:
+    if command.category not in CATEGORIES:
+        raise CommandRefused("unknown_category", f"A category is one of {', '.join(CATEGORIES)}.")
     return ContactAdded(
         email=Personal(command.email), category=command.category, occurred_at=now, **_identity(command.identity)
     )
@@ -191,7 +198,7 @@ def _consent(
     word: dict[str, Any] = {
         "purpose": purpose,
         "channel": command.channel,
-        "method": evidence.get("method"),
+        "method": _method(evidence),
         "evidenced": evidenced,
         "evidence": Personal(evidence) if evidence else None,
     }
@@ -207,7 +214,7 @@ def _consent(
             recorded_us=micros(now),
             evidenced=evidenced,
             imported=command.imported,
-            method=evidence.get("method"),
+            method=_method(evidence),
         )
         return [
             ConsentGranted(
@@ -221,6 +228,12 @@ def _consent(
     if command.action == "refuse":
         return [ConsentRefused(**word, occurred_at=min(occurred_at, now)), recall]
     return [ConsentWithdrawn(**word, campaign=command.campaign, occurred_at=min(occurred_at, now)), recall]
+
+
+def _method(evidence: dict[str, str]) -> str | None:
+    """How the subject acted, if it is a short code; anything longer stays in the sealed evidence only."""
+    method = evidence.get("method", "")
+    return method if METHOD_PATTERN.fullmatch(method) else None
 
 
 def _no(standing: Standing, command: SayNo, now: datetime) -> list[Fact]:

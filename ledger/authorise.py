@@ -42,6 +42,7 @@ from ledger.mapper import SealingMapper
 from ledger.overlap import OwnWrites
 from ledger.ports import Clock, StandingBook, StandingRow
 from ledger.streams import next_version, read_message_streams
+from ledger.vault import TENANT_HOLDER, KeyName
 
 RulesOn = Callable[[date], RuleSet]
 
@@ -357,9 +358,13 @@ class _Layout:
         self._rules_version = rules
         campaign, now = prepared.campaign, prepared.now
         self._months = [campaign.month(now)]
+        self._link_keys = [keyring.period_key(LINK, self._months[0])]
         if campaign.kind == "ongoing":
-            self._months.append(previous_month(self._months[0]))
-        self._link_keys = [keyring.period_key(LINK, month) for month in self._months]
+            before = KeyName(TENANT_HOLDER, LINK, previous_month(self._months[0]))
+            held = keyring.find([before]).keys.get(before)
+            if held is not None:
+                self._months.append(before.period)
+                self._link_keys.append(held)
         self._sealers = [TokenSealer(m, k) for m, k in zip(self._months, self._link_keys, strict=True)]
         self._campaign_bytes = run.campaign_id.bytes
         self._places: list[tuple[_Asked, list[tuple[bytes, bytes]]]] = []

@@ -11,21 +11,31 @@ from psycopg import Connection, IsolationLevel
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ledger.arrays import register_arrays
-from ledger.errors import Unavailable
+from ledger.errors import SettingsRefused, Unavailable
 
 POOL_SIZE_MAX = 16
 CONNECT_TIMEOUT_SECONDS = 5
 ACQUIRE_TIMEOUT_SECONDS = 10.0
 
-PLANNING = (
+UNAVAILABILITY = (
+    PoolTimeout,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
+
+SESSION = (
     "plan_cache_mode = force_generic_plan",
     "enable_seqscan = off",
     "enable_hashjoin = off",
     "enable_mergejoin = off",
     "enable_bitmapscan = off",
     "jit = off",
+    # A writer that stops answering must not hold a tenant's head for ever.
+    "idle_in_transaction_session_timeout = '60s'",
+    "lock_timeout = '30s'",
 )
-"""Every query of the program probes an index. Young tables have no statistics, and a plan made for them is kept."""
+"""Every query of the program probes an index; young tables have no statistics, and a plan made for them is kept."""
 
 UNAVAILABLE = "The database does not answer. Nothing of this request was done; send it again in a few seconds."
 
@@ -63,7 +73,8 @@ class Pool:
         try:
             with self._pool.connection() as connection:
                 yield connection
-        except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except UNAVAILABILITY as error:
+            self._pool.check()
             raise Unavailable(UNAVAILABLE) from error
 
     @contextmanager
@@ -78,8 +89,9 @@ class Pool:
         connection.prepare_threshold = 3
         connection.execute("SELECT set_config('search_path', %s, false)", (self._schema,))
         connection.execute("SET TIME ZONE 'UTC'")
-        for setting in PLANNING:
+        for setting in SESSION:
             connection.execute(f"SET {setting}")
         register_arrays(connection)
         row = connection.execute("SHOW transaction_isolation").fetchone()
-        assert row is not None and row[0] == "read committed", "Appends need READ COMMITTED."
+        if row is None or row[0] != "read committed":
+            raise SettingsRefused("Appends rely on READ COMMITTED; this server gave another isolation level.")

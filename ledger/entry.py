@@ -29,7 +29,9 @@ class EntryTooLong(ValueError):
 
 def entry_time(moment: datetime) -> str:
     """A UTC time as it stands in entries, always 27 characters: `2026-11-21T20:15:00.000000Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.isoformat(timespec='microseconds')[:26]}Z"
 
 
 def parse_entry_time(text: str) -> datetime:

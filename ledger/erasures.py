@@ -20,7 +20,7 @@ from domain.facts import Fact
 from domain.ids import day_of, month_of, unix_ms, uuid7
 from domain.personal import Feed, Personal, SuppressionData
 from domain.scope import ALL
-from domain.subject import ErasureIntended
+from domain.subject import ErasureIntended, erasure_reason
 from domain.suppression import SuppressionImposed
 from ledger.append import Appender, LockedTenant
 from ledger.fingerprints import Fingerprinter
@@ -104,6 +104,7 @@ class ErasureDesk:
         Raises `InvalidAddress` before anything is written.
         """
         probes = [self._fingerprint.every(address) for address in addresses]
+        reason = erasure_reason(reason)
         now = self._clock()
         self._keyring.ensure(_tenant_keys(now))
         with self._appender.locked() as locked:

@@ -9,7 +9,7 @@ whose tracking was disclosed (Mailkai 5.5).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,17 +31,17 @@ from domain.standing import Standing
 from domain.subject import recalled_at
 from domain.subject_commands import RecordConsent, SayNo, SubjectCommand
 from ledger.append import Appender, Head, LockedTenant
-from ledger.entry import ENTRY_VERSION, entry_time, pack_sealed, parse_entry_time
+from ledger.entry import ENTRY_VERSION, canonical, entry_time, pack_sealed, parse_entry_time
 from ledger.errors import InvalidToken, PeriodDestroyed
 from ledger.keyring import LINK, Keyring
 from ledger.links import (
     NO_OCCURRENCE,
     MessageToken,
+    TokenOpener,
     link_scope,
     message_id,
-    open_token,
+    parse_token,
     provider_event_tag,
-    token_month,
 )
 from ledger.mapper import Draft
 from ledger.overlap import OwnWrites
@@ -211,7 +211,10 @@ class FeedbackDesk:
             if row is None:
                 unmatched.append((event, ERASED_PERSON))
                 continue
-            campaign = campaigns[UUID(bytes=token.campaign)]
+            campaign = campaigns.get(UUID(bytes=token.campaign))
+            if campaign is None:
+                unmatched.append((event, UNKNOWN_CAMPAIGN))
+                continue
             if event.kind in ("opened", "clicked") and not campaign.tracking_disclosed:
                 answer.dropped.append((event.index, TRACKING_NOT_DISCLOSED))
                 continue
@@ -224,19 +227,20 @@ class FeedbackDesk:
     def _open_tokens(
         self, chunk: Sequence[FeedbackEvent], unmatched: list[tuple[FeedbackEvent, str]]
     ) -> list[tuple[FeedbackEvent, MessageToken, bytes]]:
-        keys: dict[str, bytes | None] = {}
+        openers: dict[str, TokenOpener | None] = {}
         opened = []
         for event in chunk:
             try:
-                month = token_month(event.message_id)
-                if month not in keys:
+                month, raw = parse_token(event.message_id)
+                if month not in openers:
                     name = KeyName(TENANT_HOLDER, LINK, month)
-                    keys[month] = self._keyring.find([name]).keys.get(name)
-                key = keys[month]
-                if key is None:
+                    key = self._keyring.find([name]).keys.get(name)
+                    openers[month] = None if key is None else TokenOpener(month, key)
+                opener = openers[month]
+                if opener is None:
                     unmatched.append((event, UNKNOWN_MONTH))
                 else:
-                    opened.append((event, open_token(event.message_id, key), key))
+                    opened.append((event, opener.open(raw), opener.link_period_key))
             except InvalidToken as error:
                 unmatched.append((event, str(error)))
         return opened
@@ -247,47 +251,53 @@ class FeedbackDesk:
         randoms = os.urandom(10 * len(matched))
         for number, item in enumerate(matched):
             item.event_id = uuid7_bytes(stamp, randoms[10 * number : 10 * number + 10])
-        wanted = [(item, list(_personal_parts(item.event))) for item in matched]
-        names = {name for item, parts in wanted for c, _ in parts for name in _key_names(item, c)}
-        if not names:
-            return
-        try:
-            keys = self._keyring.ensure(names)
-        except PeriodDestroyed:
-            keys = self._ensure_singly(wanted, matched, answer)
-        prefix = length_prefixed(self._tenant.bytes)
-        scopes: dict[tuple[KeyName, KeyName], bytes] = {}
-        for item, parts in wanted:
-            topic = _TOPICS[item.event.kind].TOPIC.encode()
-            binding = item.row.person.link_generation.to_bytes(2, "big")
-            for retention_class, values in parts:
-                subject, period = pair = _key_names(item, retention_class)
-                if subject not in keys or period not in keys:
-                    continue
-                scope = scopes.get(pair)
-                if scope is None:
-                    scope = scopes[pair] = scope_key(keys[subject], keys[period])
-                name = retention_class.encode()
-                aad = prefix + length_prefixed(
-                    item.stream, item.event_id, name, topic, name, period.period.encode(), binding
-                )
-                plaintext = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
-                item.parts[retention_class] = seal_with_aad(scope, plaintext, aad, item.event_id)
+        for retention_class, personal_part in _PERSONAL_PARTS:
+            wanted = [(item, values) for item in matched if (values := personal_part(item.event))]
+            if wanted:
+                self._seal_class(retention_class, wanted, matched, answer)
 
-    def _ensure_singly(
+    def _seal_class(
         self,
-        wanted: list[tuple[_Matched, list[tuple[str, dict[str, str]]]]],
+        retention_class: str,
+        wanted: list[tuple[_Matched, dict[str, str]]],
         matched: list[_Matched],
         answer: FeedbackAnswer,
-    ) -> dict[KeyName, bytes]:
-        keys: dict[KeyName, bytes] = {}
-        for item, parts in wanted:
-            try:
-                keys |= self._keyring.ensure({name for c, _ in parts for name in _key_names(item, c)})
-            except PeriodDestroyed as error:
-                matched.remove(item)
-                answer.dropped.append((item.event.index, str(error)))
-        return keys
+    ) -> None:
+        periods: dict[str, bytes | PeriodDestroyed] = {}
+        keys = self._keyring.subject_keys(retention_class, {item.row.person.kid for item, _ in wanted})
+        scopes: dict[tuple[bytes, str], bytes] = {}
+        endings: dict[tuple[str, str, int], bytes] = {}
+        tenant, name = length_prefixed(self._tenant.bytes), retention_class.encode()
+        for item, values in wanted:
+            person, month = item.row.person, month_of(item.occurred_at)
+            if month not in periods:
+                periods[month] = self._period_key(retention_class, month)
+            period_key = periods[month]
+            if isinstance(period_key, PeriodDestroyed):
+                if item in matched:
+                    matched.remove(item)
+                    answer.dropped.append((item.event.index, str(period_key)))
+                continue
+            key = keys.get(person.kid)
+            if key is None:
+                continue  # Destroyed since it was read; the fence under the lock drops the event.
+            scope = scopes.get((person.kid, month))
+            if scope is None:
+                scope = scopes[person.kid, month] = scope_key(key, period_key)
+            ending = (item.event.kind, month, person.link_generation)
+            after = endings.get(ending)
+            if after is None:
+                topic = _TOPICS[item.event.kind].TOPIC.encode()
+                binding = person.link_generation.to_bytes(2, "big")
+                after = endings[ending] = length_prefixed(name, topic, name, month.encode(), binding)
+            aad = b"".join((tenant, _SIXTEEN_BYTES, item.stream, _SIXTEEN_BYTES, item.event_id, after))
+            item.parts[retention_class] = seal_with_aad(scope, canonical(values), aad, item.event_id)
+
+    def _period_key(self, retention_class: str, month: str) -> bytes | PeriodDestroyed:
+        try:
+            return self._keyring.period_key(retention_class, month)
+        except PeriodDestroyed as error:
+            return error
 
     def _write(self, prepared: _Prepared, writes: OwnWrites, command: str, actor: str) -> FeedbackAnswer:
         answer = prepared.answer
@@ -379,24 +389,28 @@ class FeedbackDesk:
             connection.cursor().executemany(INSERT_PARKED, rows)
 
 
+_SIXTEEN_BYTES = (16).to_bytes(2, "big")
+
 ERASED_PERSON = "The person this message was for is not held any more; nothing is recorded for them."
+UNKNOWN_CAMPAIGN = "The campaign of this message is not known to this account."
 UNKNOWN_MONTH = "No message of that month is known to this account any more."
 TRACKING_NOT_DISCLOSED = "The campaign was registered without tracking_disclosed, so openings and clicks are not kept."
 
 
-def _personal_parts(event: FeedbackEvent) -> Iterator[tuple[str, dict[str, str]]]:
+def _technical_part(event: FeedbackEvent) -> dict[str, str]:
     if event.kind not in ("opened", "clicked"):
-        return
-    technical = {k: v for k, v in (("ip", event.ip), ("user_agent", event.user_agent)) if v is not None}
-    if technical:
-        yield EngagementTechnical.name, technical
-    if event.kind == "clicked" and event.url is not None:
-        yield Engagement.name, {"url": event.url}
+        return {}
+    return {k: v for k, v in (("ip", event.ip), ("user_agent", event.user_agent)) if v is not None}
 
 
-def _key_names(item: _Matched, retention_class: str) -> tuple[KeyName, KeyName]:
-    month = month_of(item.occurred_at)
-    return KeyName(item.row.person.kid, retention_class), KeyName(TENANT_HOLDER, retention_class, month)
+def _clicked_part(event: FeedbackEvent) -> dict[str, str]:
+    return {"url": event.url} if event.kind == "clicked" and event.url is not None else {}
+
+
+_PERSONAL_PARTS: tuple[tuple[str, Callable[[FeedbackEvent], dict[str, str]]], ...] = (
+    (EngagementTechnical.name, _technical_part),
+    (Engagement.name, _clicked_part),
+)
 
 
 def _plain(item: _Matched, stream: MessageStream, topic: str) -> dict[str, Any]:

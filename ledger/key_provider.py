@@ -112,7 +112,7 @@ class FileKeyProvider:
     def _restore_copy(self, path: Path, key: bytes) -> None:
         staged = path.with_suffix(f".{os.getpid()}.new")
         _write_durably(staged, key)
-        os.replace(staged, path)
+        staged.replace(path)
 
 
 def _write_durably(path: Path, key: bytes) -> None:

@@ -31,6 +31,7 @@ class Keyring:
         self._tenant = tenant
         self._lease_seconds = min(lease_seconds, LEASE_SECONDS_MAX)
         self._leases: dict[KeyName, tuple[float, bytes]] = {}
+        self._subject_leases: dict[str, dict[bytes, tuple[float, bytes]]] = {}
         self._lock = Lock()
 
     @property
@@ -59,6 +60,28 @@ class Keyring:
         found = self._vault.find(self._tenant, sorted(missing))
         self._remember(found.keys)
         return Found(held | found.keys, found.tombstones)
+
+    def subject_keys(self, retention_class: str, kids: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The keys of one class for many persons, by kid, made durably where needed; a destroyed person is absent."""
+        now = time.monotonic()
+        leases = self._subject_leases.setdefault(retention_class, {})
+        held, missing = {}, []
+        for kid in kids:
+            lease = leases.get(kid)
+            if lease is not None and lease[0] > now:
+                held[kid] = lease[1]
+            else:
+                missing.append(kid)
+        if missing:
+            made = self._vault.ensure_subject_keys(self._tenant, retention_class, missing)
+            until = now + self._lease_seconds
+            with self._lock:
+                if len(leases) + len(made) > CACHED_KEYS_MAX:
+                    leases.clear()
+                for kid, key in made.items():
+                    held[kid] = key
+                    leases[kid] = (until, key)
+        return held
 
     def tenant_key(self, retention_class: str, *, generation: int = 1) -> bytes:
         """A key of the tenant itself that lives as long as the account, such as its pepper."""
@@ -90,6 +113,8 @@ class Keyring:
         with self._lock:
             for name in [n for n in self._leases if n.holder == holder]:
                 del self._leases[name]
+            for leases in self._subject_leases.values():
+                leases.pop(holder, None)
 
     def forget_period(self, retention_class: str, period: str) -> None:
         """Drop the lease on one period key."""
@@ -101,6 +126,7 @@ class Keyring:
         """Drop every lease."""
         with self._lock:
             self._leases.clear()
+            self._subject_leases.clear()
 
     def _held(self, names: set[KeyName]) -> dict[KeyName, bytes]:
         now = time.monotonic()

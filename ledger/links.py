@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 from ledger.errors import InvalidToken, TamperError
@@ -23,6 +24,7 @@ HANDLE_BYTES = 16
 OCCURRENCE_BYTES = 8
 TAG_BYTES = 16
 TOKEN_BYTES = 3 + NONCE_BYTES + HANDLE_BYTES + 16 + OCCURRENCE_BYTES + TAG_BYTES
+TOKEN_CHARACTERS = -(-TOKEN_BYTES * 4 // 3)
 NO_OCCURRENCE = bytes(OCCURRENCE_BYTES)
 
 
@@ -54,7 +56,7 @@ def provider_event_tag(link_scope: bytes, provider_event: str) -> str:
     return blake2b(provider_event.encode(), key=link_scope, digest_size=12, person=b"lethe.pev.v1").hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MessageToken:
     """What a token says: whose message (by handle), of which campaign, in which link month."""
 
@@ -72,34 +74,48 @@ class TokenSealer:
         self._key, self._nonce_key = _token_keys(link_period_key)
 
     def seal(self, handle: bytes, campaign: bytes, occurrence: bytes = NO_OCCURRENCE) -> str:
-        """The token of one message: 98 characters, the same each time."""
+        """The token of one message: 95 characters, the same each time."""
         plaintext = handle + campaign + occurrence
         nonce = blake2b(plaintext, key=self._nonce_key, digest_size=NONCE_BYTES).digest()
         sealed = aead_seal(self._key, plaintext, self._header, nonce)
-        return urlsafe_b64encode(self._header + nonce + sealed).decode().rstrip("=")
+        return urlsafe_b64encode(self._header + nonce + sealed)[:TOKEN_CHARACTERS].decode()
 
 
-def token_month(token: str) -> str:
-    """The link month a token says it is of. Raises `InvalidToken`."""
-    return _month_name(int.from_bytes(_decode(token)[1:3], "big"))
+def parse_token(token: str) -> tuple[str, bytes]:
+    """The link month a token says it is of, and its bytes. Raises `InvalidToken`."""
+    try:
+        raw = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+    except ValueError:
+        raise InvalidToken(_INVALID) from None
+    if len(raw) != TOKEN_BYTES or raw[0] != TOKEN_VERSION:
+        raise InvalidToken(_INVALID)
+    return _month_name(int.from_bytes(raw[1:3], "big")), raw
+
+
+class TokenOpener:
+    """Opens the tokens of one link month."""
+
+    def __init__(self, month: str, link_period_key: bytes) -> None:
+        self.month = month
+        self.link_period_key = link_period_key
+        self._key, _ = _token_keys(link_period_key)
+
+    def open(self, raw: bytes) -> MessageToken:
+        """What a parsed token says. Raises `InvalidToken` for anything that was not made by us."""
+        try:
+            plaintext = aead_open(self._key, raw[_SEALED_AT:], raw[:3], raw[3:_SEALED_AT])
+        except TamperError:
+            raise InvalidToken(_INVALID) from None
+        campaign_end = HANDLE_BYTES + 16
+        return MessageToken(
+            plaintext[:HANDLE_BYTES], plaintext[HANDLE_BYTES:campaign_end], self.month, plaintext[campaign_end:]
+        )
 
 
 def open_token(token: str, link_period_key: bytes) -> MessageToken:
-    """What a token says, under the link key of its month. Raises `InvalidToken` for anything not made by us."""
-    raw = _decode(token)
-    header, nonce, sealed = raw[:3], raw[3 : 3 + NONCE_BYTES], raw[3 + NONCE_BYTES :]
-    key, _ = _token_keys(link_period_key)
-    try:
-        plaintext = aead_open(key, sealed, header, nonce)
-    except TamperError:
-        raise InvalidToken(_INVALID) from None
-    campaign_end = HANDLE_BYTES + 16
-    return MessageToken(
-        plaintext[:HANDLE_BYTES],
-        plaintext[HANDLE_BYTES:campaign_end],
-        _month_name(int.from_bytes(header[1:], "big")),
-        plaintext[campaign_end:],
-    )
+    """What one token says, under the link key of its month. Raises `InvalidToken`."""
+    month, raw = parse_token(token)
+    return TokenOpener(month, link_period_key).open(raw)
 
 
 def link_scope(link_key: bytes, link_period_key: bytes) -> bytes:
@@ -109,6 +125,7 @@ def link_scope(link_key: bytes, link_period_key: bytes) -> bytes:
 
 _UUID7 = 0x7 << 76 | 0x2 << 62
 _KEEP = ~(0xF << 76 | 0x3 << 62)
+_SEALED_AT = 3 + NONCE_BYTES
 _INVALID = "This message_id was not given out by this account, or it was changed on the way."
 
 
@@ -117,19 +134,10 @@ def _token_keys(link_period_key: bytes) -> tuple[bytes, bytes]:
     return both[:32], both[32:]
 
 
-def _decode(token: str) -> bytes:
-    try:
-        raw = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
-    except ValueError:
-        raise InvalidToken(_INVALID) from None
-    if len(raw) != TOKEN_BYTES or raw[0] != TOKEN_VERSION:
-        raise InvalidToken(_INVALID)
-    return raw
-
-
 def _month_number(month: str) -> int:
     return int(month[:4]) * 12 + int(month[5:]) - 1
 
 
+@lru_cache(maxsize=1024)
 def _month_name(number: int) -> str:
     return f"{number // 12:04d}-{number % 12 + 1:02d}"

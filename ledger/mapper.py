@@ -15,7 +15,6 @@ from uuid import UUID
 import orjson
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
-from pydantic import BaseModel
 
 from domain.facts import (
     BY_SUBJECT_AND_MONTH,
@@ -273,6 +272,4 @@ def _plain(value: Any) -> Any:
         return entry_time(value.astimezone(UTC))
     if isinstance(value, UUID):
         return hex_id(value)
-    if isinstance(value, BaseModel):
-        raise AssertionError("Facts hold plain values only.")
     return value

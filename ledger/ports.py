@@ -20,7 +20,7 @@ from domain.standing import Standing, Suppression
 Clock = Callable[[], datetime]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Person:
     """The secrets that belong to one living subject: its stream, its kid, and its link key with the handle."""
 
@@ -31,7 +31,7 @@ class Person:
     link_generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StandingRow:
     """A subject as the inline projection knows it: who it is and how it stands."""
 
@@ -40,7 +40,7 @@ class StandingRow:
     standing: Standing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SuppressionRow:
     """One line of the suppression list, as it is written: an address by fingerprint."""
 

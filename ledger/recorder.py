@@ -83,7 +83,8 @@ class TenantRecorder(PostgresApplicationRecorder):
         """Append drafts of streams that no person holds. Raises `IntegrityError` for a version already taken."""
         drafts = []
         for stored in stored_events:
-            assert isinstance(stored, LedgerEvent) and stored.draft is not None
+            assert isinstance(stored, LedgerEvent)
+            assert stored.draft is not None
             drafts.append((stored.draft, stored.originator_version))
         try:
             with self._appender.locked() as locked:

@@ -13,7 +13,7 @@ from domain.message import MessageStream
 from ledger.arrays import Uuid16Array
 
 SELECT_STREAMS = """
-SELECT e.* FROM unnest(%s) AS n(stream_id), LATERAL (
+SELECT uuid_send(e.stream_id), version, topic, position, entry FROM unnest(%s) AS n(stream_id), LATERAL (
     SELECT stream_id, version, topic, position, entry FROM lethe.event
     WHERE tenant_id = %s AND stream_id = n.stream_id ORDER BY tenant_id, stream_id, version
 ) AS e
@@ -31,9 +31,9 @@ def read_message_streams(connection: Connection[Any], tenant: UUID, ids: Sequenc
         return found
     values = (Uuid16Array(ids), tenant)
     for stream_id, version, topic, position, entry in connection.execute(SELECT_STREAMS, values, binary=True):
-        stream = found.get(stream_id.bytes)
+        stream = found.get(stream_id)
         if stream is None:
-            stream = found[stream_id.bytes] = MessageStream()
+            stream = found[stream_id] = MessageStream()
         stream.apply(topic, orjson.loads(entry)["plain"], version, position)
     return found
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from domain.address import InvalidAddress
 from domain.facts import Fact
 from domain.ids import month_of, unix_ms, uuid7
 from domain.personal import ConsentEvidence, Identity
@@ -38,7 +39,7 @@ from ledger.mapper import Draft, Holder, SealingMapper
 from ledger.ports import Clock, Person, StandingBook, StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
 
-REFUSALS = (CommandRefused, InvalidScope, PeriodDestroyed, KeyDestroyed)
+REFUSALS = (CommandRefused, InvalidAddress, InvalidScope, PeriodDestroyed, KeyDestroyed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +174,11 @@ class SubjectDesk:
 
     def _new_persons(self, fingerprints: set[bytes]) -> dict[bytes, Person]:
         kids = {fingerprint: os.urandom(16) for fingerprint in fingerprints}
-        links = self._keyring.ensure(KeyName(kid, LINK) for kid in kids.values()) if kids else {}
+        links = self._keyring.subject_keys(LINK, kids.values()) if kids else {}
         stamp = unix_ms(self._clock())
         persons = {}
         for fingerprint, kid in kids.items():
-            link_key = links[KeyName(kid, LINK)]
+            link_key = links[kid]
             subject = uuid7(stamp, os.urandom(10)).bytes
             persons[fingerprint] = Person(subject, kid, handle_of(link_key), link_key, 1)
         return persons

@@ -17,6 +17,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from domain.personal import Erased
+from ledger.arrays import Bytes16Array, BytesArray
 from ledger.connections import Pool
 from ledger.errors import KeyDestroyed, KeyMissing, PeriodDestroyed
 from ledger.key_provider import EpochKeyProvider
@@ -50,6 +51,23 @@ INSERT INTO lethe_vault.wrapped_key (tenant_id, holder, class, period, generatio
 SELECT %s, n.* FROM unnest(%s::bytea[], %s::text[], %s::text[], %s::smallint[], %s::int[], %s::bytea[])
     AS n(holder, class, period, generation, epoch, wrap)
 ON CONFLICT DO NOTHING
+"""
+
+SELECT_SUBJECT_WRAPS = """
+SELECT k.* FROM unnest(%s) AS n(holder), LATERAL (
+    SELECT holder, epoch, wrap FROM lethe_vault.wrapped_key
+    WHERE tenant_id = %s AND holder = n.holder AND class = %s AND period = '' AND generation = 1 OFFSET 0
+) AS k
+"""
+INSERT_SUBJECT_WRAPS = """
+INSERT INTO lethe_vault.wrapped_key (tenant_id, holder, class, period, generation, epoch, wrap)
+SELECT %s, n.holder, %s, '', 1, %s, n.wrap FROM unnest(%s, %s) AS n(holder, wrap) ON CONFLICT DO NOTHING
+"""
+SELECT_HOLDER_TOMBSTONES = """
+SELECT t.* FROM unnest(%s) AS n(holder), LATERAL (
+    SELECT holder FROM lethe_vault.tombstone
+    WHERE tenant_id = %s AND holder = n.holder AND class IN (%s, '*') AND period IN ('', '*') OFFSET 0
+) AS t
 """
 
 INSERT_TOMBSTONE = """
@@ -116,6 +134,44 @@ class Vault:
                 return found.keys
             made = self._insert(connection, tenant, missing)
             return found.keys | (made or self._find(connection, tenant, missing).keys)
+
+    def ensure_subject_keys(self, tenant: UUID, retention_class: str, kids: Sequence[bytes]) -> dict[bytes, bytes]:
+        """As `ensure`, for one class of many persons (kids of 16 bytes), by kid; a kid with a tombstone is absent."""
+        with self._pool.transaction() as connection:
+            connection.execute(LOCK_SHARED, (str(tenant),))
+            found = self._find_subject_keys(connection, tenant, retention_class, kids)
+            missing = [kid for kid in kids if kid not in found]
+            if missing:
+                values = (Bytes16Array(missing), tenant, retention_class)
+                gone = {row[0] for row in connection.execute(SELECT_HOLDER_TOMBSTONES, values, binary=True)}
+                missing = [kid for kid in missing if kid not in gone]
+                made = self._insert_subject_keys(connection, tenant, retention_class, missing)
+                found |= made or self._find_subject_keys(connection, tenant, retention_class, missing)
+        return found
+
+    def _find_subject_keys(
+        self, connection: Connection[Any], tenant: UUID, retention_class: str, kids: Sequence[bytes]
+    ) -> dict[bytes, bytes]:
+        values = (Bytes16Array(kids), tenant, retention_class)
+        before, after = _subject_wrap_aad(tenant, retention_class)
+        return {
+            holder: open_box(self._provider.key(epoch), wrap, before + holder + after + _epoch_field(epoch))
+            for holder, epoch, wrap in connection.execute(SELECT_SUBJECT_WRAPS, values, binary=True)
+        }
+
+    def _insert_subject_keys(
+        self, connection: Connection[Any], tenant: UUID, retention_class: str, kids: Sequence[bytes]
+    ) -> dict[bytes, bytes]:
+        """New keys for these kids; empty if another process made one of them at the same time."""
+        epoch = self._provider.current()
+        epoch_key = self._provider.key(epoch)
+        before, after = _subject_wrap_aad(tenant, retention_class)
+        after += _epoch_field(epoch)
+        made = {kid: os.urandom(KEY_BYTES) for kid in kids}
+        wraps = BytesArray(seal_box(epoch_key, key, before + kid + after) for kid, key in made.items())
+        values = (tenant, retention_class, epoch, Bytes16Array(made), wraps)
+        inserted = connection.execute(INSERT_SUBJECT_WRAPS, values).rowcount
+        return made if inserted == len(made) else {}
 
     def destroy_holder(
         self, tenant: UUID, holder: bytes, *, when: datetime, cause: str, certificate: str | None
@@ -204,6 +260,19 @@ def _refuse_destroyed(found: Found) -> None:
                 f"{tombstone.when:%Y-%m-%d}, so this event is refused at the door."
             )
         raise KeyDestroyed("The keys of this person were destroyed; nothing more is sealed for them.")
+
+
+def _subject_wrap_aad(tenant: UUID, retention_class: str) -> tuple[bytes, bytes]:
+    """What stands before and after the kid in `_wrap_aad` of a person's first key, but for the epoch."""
+    before, after = _wrap_aad(tenant, KeyName(_SIXTEEN, retention_class), 0).split(_SIXTEEN)
+    return before, after[: -len(_epoch_field(0))]
+
+
+def _epoch_field(epoch: int) -> bytes:
+    return length_prefixed(epoch.to_bytes(4, "big"))
+
+
+_SIXTEEN = b"kid of 16 bytes."
 
 
 def _wrap_aad(tenant: UUID, name: KeyName, epoch: int) -> bytes:
