@@ -35,8 +35,8 @@ SELECT s.* FROM unnest(%s) AS n(fingerprint), LATERAL (
 """
 SELECT_BY_HANDLE = """
 SELECT s.fingerprint, s.epoch, s.sealed FROM unnest(%s) AS n(handle_tag), LATERAL (
-    SELECT * FROM lethe.standing WHERE handle_tag = n.handle_tag OFFSET 0
-) AS s WHERE s.tenant_id = %s AND s.generation = %s
+    SELECT * FROM lethe.standing WHERE handle_tag = n.handle_tag AND tenant_id = %s OFFSET 0
+) AS s WHERE s.generation = %s
 """
 UPSERT_STANDING = """
 INSERT INTO lethe.standing (tenant_id, generation, fingerprint, handle_tag, epoch, sealed)
@@ -55,8 +55,8 @@ FROM unnest(%s) AS n(fingerprint), LATERAL (
     SELECT * FROM lethe.contact_alias
     WHERE tenant_id = %s AND generation = %s AND fingerprint = n.fingerprint OFFSET 0
 ) AS a, LATERAL (
-    SELECT * FROM lethe.standing WHERE handle_tag = a.handle_tag OFFSET 0
-) AS s WHERE s.tenant_id = a.tenant_id AND s.generation = a.generation
+    SELECT * FROM lethe.standing WHERE handle_tag = a.handle_tag AND tenant_id = a.tenant_id OFFSET 0
+) AS s WHERE s.generation = a.generation
 """
 SELECT_ALIASES = """
 SELECT a.* FROM unnest(%s) AS n(fingerprint), LATERAL (
