@@ -31,13 +31,40 @@ class Person:
     link_generation: int
 
 
-@dataclass(slots=True)
 class StandingRow:
-    """A subject as the inline projection knows it: who it is and how it stands."""
+    """A subject as the inline projection knows it: who it is and how it stands.
 
-    fingerprint: bytes
-    person: Person
-    standing: Standing
+    The standing of a row that was read is unpacked when it is first asked for: feedback needs it for few events.
+    """
+
+    __slots__ = ("_standing", "_unpack", "fingerprint", "person")
+
+    def __init__(
+        self,
+        fingerprint: bytes,
+        person: Person,
+        standing: Standing | None,
+        unpack: Callable[[], Standing] | None = None,
+    ) -> None:
+        self.fingerprint = fingerprint
+        self.person = person
+        self._standing = standing
+        self._unpack = unpack
+
+    @property
+    def standing(self) -> Standing:
+        """How the subject stands."""
+        if self._standing is None:
+            assert self._unpack is not None
+            self._standing = self._unpack()
+        return self._standing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StandingRow) and (
+            (self.fingerprint, self.person, self.standing) == (other.fingerprint, other.person, other.standing)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # Rows are compared, never keyed by.
 
 
 @dataclass(slots=True)

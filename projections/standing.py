@@ -222,7 +222,7 @@ def _pack(row: StandingRow) -> bytes:
 
 def _unpack(fingerprint: bytes, packed: bytes) -> StandingRow:
     person = Person(packed[:16], packed[16:32], packed[32:48], packed[50:82], int.from_bytes(packed[48:50], "big"))
-    return StandingRow(fingerprint, person, Standing.from_row(orjson.loads(packed[_PERSON_BYTES:])))
+    return StandingRow(fingerprint, person, None, lambda: Standing.from_row(orjson.loads(packed[_PERSON_BYTES:])))
 
 
 def _aad_prefix(tenant: UUID) -> bytes:
