@@ -30,10 +30,15 @@ from ledger.recorder import ReaderPool
 from ledger.sealing import require_aes_hardware
 from ledger.vault import Vault
 from projections.standing import InlineStanding
+from projections.worker import Chore, Worker
+from retention.daily import run_daily
+from retention.erasing import finish_erasures
 
 LEDGER_DATABASE = "lethe_ledger"
 VAULT_DATABASE = "lethe_vault"
 LEDGERS_HELD_MAX = 10_000
+ERASING_EVERY_SECONDS = 1.0
+DAILY_CHORES_EVERY_SECONDS = 60.0
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 
 
@@ -70,6 +75,10 @@ class Instance:
                 held = self._ledgers[tenant] = Ledger(tenant, self.services)
             return held
 
+    def held_ledger(self, tenant: UUID) -> Ledger | None:
+        """The ledger of one account if it was made before; asks no database and never waits."""
+        return self._ledgers.get(tenant)
+
 
 @contextmanager
 def running(settings: Settings, *, clock: Clock | None = None, application: str = "lethe") -> Iterator[Instance]:
@@ -94,6 +103,16 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
+
+
+def make_worker(instance: Instance) -> Worker:
+    """A worker for every account of an instance: projections, erasures under way, and the daily retention."""
+    chores = (
+        Chore("erasing", finish_erasures, ERASING_EVERY_SECONDS),
+        Chore("daily", run_daily, DAILY_CHORES_EVERY_SECONDS),
+    )
+    poll_seconds = instance.settings.worker_poll_seconds
+    return Worker(instance.services.writer, instance.ledger, chores=chores, poll_seconds=poll_seconds)
 
 
 def embedded_server(settings: Settings) -> EmbeddedPostgres:

@@ -92,7 +92,9 @@ HEADER_FIELDS: frozenset[str] = frozenset(Fact.model_fields)
 def upcasts(old_topic: str, new_topic: str) -> Callable[[Upcaster], Upcaster]:
     """Register a function that turns the stored plain fields and parts of one topic into those of a newer one.
 
-    It receives `{"plain": {...}, "parts": {class: {...}}}` and returns the same shape.
+    It receives `{"plain": {...}, "parts": {class: {...}}}` and returns the same shape. A part whose key is gone, or
+    that was not opened, stands there as `Erased` or `Unopened` in place of its values. The newer class keeps the
+    `SEALED_BY` of every retention class that an older one sealed under, because parts are opened by it.
     """
 
     def register(upcaster: Upcaster) -> Upcaster:
@@ -107,8 +109,15 @@ def upcast(topic: str, stored: Stored) -> tuple[type[Fact], Stored]:
     while topic in _UPCASTERS:
         topic, upcaster = _UPCASTERS[topic]
         stored = upcaster(stored)
+    return current_class(topic), stored
+
+
+def current_class(topic: str) -> type[Fact]:
+    """The class that a stored topic is read as today. Raises `UnknownTopic`."""
+    while topic in _UPCASTERS:
+        topic, _ = _UPCASTERS[topic]
     try:
-        return TOPICS[topic], stored
+        return TOPICS[topic]
     except KeyError:
         raise UnknownTopic(
             f"The ledger holds an event of topic {topic!r}, which this version of Lethe does not know. "

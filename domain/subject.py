@@ -283,7 +283,8 @@ def _take_consent(after: Standing, fact: ConsentFact, position: int) -> None:
     status = _STATUS[type(fact)]
     imported = isinstance(fact, ConsentGranted) and fact.imported
     moment = micros(fact.occurred_at)
-    if held is not None and status != states.GRANTED and held.status == status:
+    if held is not None and status != states.GRANTED and held.status in (states.REFUSED, states.WITHDRAWN):
+        # A "no" that arrives late does not make an earlier-recorded one older: a grant must be later than both.
         moment = max(moment, held.occurred_at)
     word = Permission(status, states.CONSENT, moment, position, fact.evidenced, fact.method, imported)
     after.permissions = after.permissions | {key: word}

@@ -222,7 +222,10 @@ def _consent(
             )
         ]
     held_word = standing.permissions.get(permission_key(purpose, command.channel))
-    if command.campaign is not None and held_word is not None and held_word.status == WITHDRAWN:
+    said_before = (
+        held_word is not None and held_word.status == WITHDRAWN and micros(occurred_at) <= held_word.occurred_at
+    )
+    if command.campaign is not None and said_before:
         return []
     recall = AuthorisationsRecalled(scope=scopes.purpose_scope(purpose), occurred_at=now)
     if command.action == "refuse":
@@ -239,9 +242,11 @@ def _method(evidence: dict[str, str]) -> str | None:
 def _no(standing: Standing, command: SayNo, now: datetime) -> list[Fact]:
     scope = scopes.checked_scope(command.scope)
     held = [n for n in standing.noes if (n.cause, n.scope) == (command.cause, scope)]
-    if held and command.campaign is not None and held[0].campaign == command.campaign:
-        return []
     occurred_at = min(command.occurred_at or now, now)
+    # The same report again; a later one through the same campaign may follow a grant that lifted the first.
+    repeats = any(n.campaign == command.campaign and micros(occurred_at) <= n.occurred_at for n in held)
+    if command.campaign is not None and repeats:
+        return []
     extra: dict[str, Any] = {"legal": True} if command.cause == "legal" else {}
     no = _NOES[command.cause](scope=scope, campaign=command.campaign, occurred_at=occurred_at, **extra)
     return [no, AuthorisationsRecalled(scope=scope, occurred_at=now)]

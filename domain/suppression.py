@@ -35,6 +35,7 @@ class SuppressionLifted(Fact):
     fingerprints: Personal[tuple[str, ...], SuppressionData]
     scope: str
     reason: str
+    address: Personal[str, Feed] | None = None
 
 
 class SuppressionKeyClosed(Fact):

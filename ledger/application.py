@@ -9,8 +9,8 @@ from __future__ import annotations
 import hmac
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -29,7 +29,7 @@ from domain.ids import micros, unix_ms, uuid7
 from domain.permission import Decision, SendTerms, decide
 from domain.personal import Personal
 from domain.scope import checked_purpose
-from ledger.append import Appender
+from ledger.append import Appender, LockedTenant
 from ledger.authorise import AuthorisationDesk, RulesOn
 from ledger.connections import Pool
 from ledger.erasures import ErasureDesk
@@ -72,6 +72,8 @@ class LedgerServices:
     book: StandingBook
     clock: Clock
     rules: RulesOn
+    on_key_revoked: list[Callable[[UUID, str], None]] = field(default_factory=list)
+    """Called with tenant and key id when this process revokes an API key; whoever caches keys listens here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,8 @@ class Ledger(Application[UUID]):
                 version = next_version(locked.connection, self.tenant, self.tenant)
                 fact = self._headed(ApiKeyRevoked(key_id=key_id), self.tenant, version, actor)
                 locked.record([(self.sealing.draft(fact), version)], restricts=False)
+        for forget in self.services.on_key_revoked:
+            forget(self.tenant, key_id)
         return bool(revoked)
 
     # Campaigns ------------------------------------------------------------------------------------------------------
@@ -195,8 +199,13 @@ class Ledger(Application[UUID]):
         content_sha256: str | None,
         tracking_disclosed: bool,
         actor: str,
+        before: Callable[[LockedTenant], None] | None = None,
+        also: Callable[[LockedTenant, UUID], None] | None = None,
     ) -> UUID:
-        """Announce a campaign; returns its id."""
+        """Announce a campaign; returns its id.
+
+        `before` runs as soon as the lock is held, `also` when everything is written; both may raise to undo all.
+        """
         fact = CampaignRegistered(
             name=Personal(name),
             purpose=checked_purpose(purpose),
@@ -211,8 +220,12 @@ class Ledger(Application[UUID]):
         state = campaigns.evolve(None, headed)
         assert state is not None
         with self.appender.locked() as locked:
+            if before is not None:
+                before(locked)
             locked.record([(draft, 1)], restricts=False)
             self.services.book.write_campaign(locked.connection, self.tenant, locked.generation, campaign_id, state)
+            if also is not None:
+                also(locked, campaign_id)
         return campaign_id
 
     def campaign(self, campaign_id: UUID) -> Campaign:

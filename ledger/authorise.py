@@ -12,7 +12,7 @@ answer is repeated until it expires or is recalled, and a refusal is decided afr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -25,24 +25,20 @@ from psycopg import Connection
 
 from domain.account import Account
 from domain.address import InvalidAddress
-from domain.campaign import AUTHORISATION_LIFETIME, Campaign, RecipientsRefused
-from domain.ids import micros, previous_month, unix_ms, uuid7
+from domain.campaign import Campaign, RecipientsRefused
+from domain.ids import micros, unix_ms, uuid7
 from domain.law import RuleSet
-from domain.message import ALLOWED, Message, MessageStream, SendAuthorised, SendRefused, is_open
-from domain.permission import ALREADY_SENT, SUPERSEDED, UNKNOWN, Decision, SendTerms, decide
-from domain.subject import recalled_position
-from ledger.append import Appender, Head, LockedTenant, Row
-from ledger.entry import ENTRY_VERSION, canonical, entry_time
+from domain.permission import SUPERSEDED, SendTerms, decide
+from ledger.append import Appender, Head, LockedTenant, ShapedRow
+from ledger.authorise_layout import Answer, Asked, Layout, Recipient, Sending
 from ledger.errors import UnknownCampaign
 from ledger.fingerprints import Fingerprinter
 from ledger.idempotency import IdempotentPart, PartStore, Replayed
-from ledger.keyring import LINK, Keyring
-from ledger.links import NO_OCCURRENCE, TokenSealer, link_scope, message_id, occurrence_tag
+from ledger.keyring import Keyring
 from ledger.mapper import SealingMapper
 from ledger.overlap import OwnWrites
-from ledger.ports import Clock, StandingBook, StandingRow
+from ledger.ports import Clock, StandingBook
 from ledger.streams import next_version, read_message_streams
-from ledger.vault import TENANT_HOLDER, KeyName
 
 RulesOn = Callable[[date], RuleSet]
 
@@ -50,76 +46,8 @@ CHUNK_RECIPIENTS = 4096
 """Recipients per transaction: large enough to spread the round trips, small enough to let other commands in between."""
 
 OCCURRENCE_CHARACTERS_MAX = 256
-SHAPES_MAX = 10_000
 VALID_US_MAX = 3_600_000_000
 """A prepared chunk is decided again if it waited longer than an hour for the lock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """One recipient as asked for. `occurrence` tells repeated messages of an ongoing campaign apart."""
-
-    index: int
-    email: str
-    occurrence: str | None = None
-
-
-@dataclass(slots=True)
-class Answer:
-    """What came of one chunk. `first` and `last` are the positions it took, 0 for none.
-
-    `allowed` holds recipient, message token, expiry (as entries write times) and whether it was answered before;
-    `refused` recipient and rule; `rejected` index and reason.
-    """
-
-    allowed: list[tuple[Recipient, str, str, bool]] = field(default_factory=list)
-    refused: list[tuple[Recipient, str]] = field(default_factory=list)
-    rejected: list[tuple[int, str]] = field(default_factory=list)
-    first: int = 0
-    last: int = 0
-
-    def stored(self) -> bytes:
-        """The answer without addresses, for repetitions of the request."""
-        allowed = [(r.index, token, expires_at, repeated) for r, token, expires_at, repeated in self.allowed]
-        refused = [(r.index, rule) for r, rule in self.refused]
-        return orjson.dumps([allowed, refused, self.rejected, self.first, self.last])
-
-    @staticmethod
-    def from_stored(stored: bytes, chunk: Sequence[Recipient]) -> Answer:
-        """The answer again, with the addresses of the repeated request."""
-        allowed, refused, rejected, first, last = orjson.loads(stored)
-        by_index = {recipient.index: recipient for recipient in chunk}
-        return Answer(
-            [(by_index[index], token, expires_at, repeated) for index, token, expires_at, repeated in allowed],
-            [(by_index[index], rule) for index, rule in refused],
-            [(index, reason) for index, reason in rejected],
-            first,
-            last,
-        )
-
-
-class _Asked:
-    """A recipient on its way: whose message it would be, and what was decided."""
-
-    __slots__ = ("decision", "fingerprint", "recipient", "row")
-
-    def __init__(self, recipient: Recipient, fingerprint: bytes) -> None:
-        self.recipient = recipient
-        self.fingerprint = fingerprint
-        self.row: StandingRow | None = None
-        self.decision: Decision = UNKNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """The bytes of an entry around its ids and its time of recording."""
-
-    topic: bytes
-    version: int
-    before_id: bytes
-    before_time: bytes
-    before_stream: bytes
-    after_stream: bytes
 
 
 @dataclass(slots=True)
@@ -130,11 +58,11 @@ class _Prepared:
     head: Head
     now: datetime
     campaign: Campaign
-    asked: list[_Asked]
+    asked: list[Asked]
     answer: Answer
     valid_until_us: int
     ids: frozenset[bytes] = frozenset()
-    rows: list[tuple[bytes, bytes, _Shape]] = field(default_factory=list)
+    rows: list[ShapedRow] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -147,7 +75,6 @@ class _Run:
         self.actor = actor
         self.command = os.urandom(16).hex()
         self.writes = OwnWrites()
-        self.shapes: dict[tuple[str, str | None, int, bytes, str, str], _Shape] = {}
 
 
 class AuthorisationDesk:
@@ -238,7 +165,7 @@ class AuthorisationDesk:
         fingerprint, asked = self._fingerprint, prepared.asked
         for recipient in prepared.chunk:
             try:
-                asked.append(_Asked(recipient, fingerprint(recipient.email)))
+                asked.append(Asked(recipient, fingerprint(recipient.email)))
             except InvalidAddress as error:
                 prepared.answer.rejected.append((recipient.index, str(error)))
 
@@ -253,7 +180,7 @@ class AuthorisationDesk:
         if strangers:
             self._look_up_strangers(strangers, connection, generation)
 
-    def _look_up_strangers(self, strangers: Sequence[_Asked], connection: Connection[Any], generation: int) -> None:
+    def _look_up_strangers(self, strangers: Sequence[Asked], connection: Connection[Any], generation: int) -> None:
         """Probe older peppers, and tell superseded addresses from unknown ones."""
         if self._fingerprint.generations > 1:
             probes = {a: self._fingerprint.every(a.recipient.email) for a in strangers}
@@ -287,9 +214,23 @@ class AuthorisationDesk:
 
     def _lay_out(self, run: _Run, prepared: _Prepared, connection: Connection[Any]) -> None:
         """Compute message ids, compare with what the streams say, and prepare the rows and the answer."""
-        layout = _Layout(self._tenant, run, prepared, self._keyring, self._rules(prepared.now.date()).version)
-        prepared.ids = layout.identify()
-        layout.fill(read_message_streams(connection, self._tenant, list(prepared.ids)))
+        layout = Layout(
+            Sending(
+                tenant=self._tenant,
+                campaign_id=run.campaign_id,
+                campaign=prepared.campaign,
+                actor=run.actor,
+                command=run.command,
+                rules=self._rules(prepared.now.date()).version,
+                now=prepared.now,
+            ),
+            self._keyring,
+        )
+        prepared.ids = layout.identify(prepared.asked)
+        streams = read_message_streams(connection, self._tenant, list(prepared.ids))
+        prepared.answer = Answer(rejected=prepared.answer.rejected)
+        prepared.counts = layout.count_strangers(prepared.asked, prepared.answer)
+        prepared.rows = layout.rows(streams, prepared.answer)
 
     def _write(self, run: _Run, prepared: _Prepared, part: IdempotentPart | None) -> Answer:
         try:
@@ -322,16 +263,7 @@ class AuthorisationDesk:
         return prepared
 
     def _record(self, run: _Run, prepared: _Prepared, locked: LockedTenant) -> None:
-        recorded_at = locked.recorded_at.encode()
-        middles: dict[int, bytes] = {}
-        rows = []
-        for stream, event, shape in prepared.rows:
-            middle = middles.get(id(shape))
-            if middle is None:
-                middle = middles[id(shape)] = shape.before_time + recorded_at + shape.before_stream
-            entry = b"".join((shape.before_id, event, middle, stream.hex().encode(), shape.after_stream))
-            rows.append(Row(stream, shape.version, shape.topic, entry, None))
-        locked.record_rows(rows, restricts=False)
+        locked.record_shaped(prepared.rows)
         if prepared.counts:
             self._count_strangers(run, prepared, locked)
 
@@ -348,176 +280,5 @@ class AuthorisationDesk:
         locked.record([(self._mapper.draft(fact), fact.originator_version)], restricts=False)
 
 
-class _Layout:
-    """Lays a decided chunk out: message ids, tokens, rows and the answer. The hot loop of the ledger."""
-
-    def __init__(self, tenant: UUID, run: _Run, prepared: _Prepared, keyring: Keyring, rules: str) -> None:
-        self._tenant = tenant
-        self._run = run
-        self._prepared = prepared
-        self._rules_version = rules
-        campaign, now = prepared.campaign, prepared.now
-        self._months = [campaign.month(now)]
-        self._link_keys = [keyring.period_key(LINK, self._months[0])]
-        if campaign.kind == "ongoing":
-            before = KeyName(TENANT_HOLDER, LINK, previous_month(self._months[0]))
-            held = keyring.find([before]).keys.get(before)
-            if held is not None:
-                self._months.append(before.period)
-                self._link_keys.append(held)
-        self._sealers = [TokenSealer(m, k) for m, k in zip(self._months, self._link_keys, strict=True)]
-        self._campaign_bytes = run.campaign_id.bytes
-        self._places: list[tuple[_Asked, list[tuple[bytes, bytes]]]] = []
-        self._expires_at = entry_time(now + AUTHORISATION_LIFETIME)
-
-    def identify(self) -> frozenset[bytes]:
-        """The message ids of this chunk, those of the month before included for ongoing campaigns."""
-        campaign, ids = self._campaign_bytes, []
-        for asked in self._prepared.asked:
-            if asked.row is None:
-                continue
-            places = []
-            for link_key in self._link_keys:
-                scope = link_scope(asked.row.person.link_key, link_key)
-                stream = message_id(scope, campaign)
-                occurrence = asked.recipient.occurrence
-                places.append((stream, NO_OCCURRENCE if occurrence is None else occurrence_tag(scope, occurrence)))
-                ids.append(stream)
-            self._places.append((asked, places))
-        return frozenset(ids)
-
-    def fill(self, streams: Mapping[bytes, MessageStream]) -> None:
-        """Rows and answer, given what the message streams say."""
-        prepared = self._prepared
-        answer = Answer(rejected=prepared.answer.rejected)
-        counts: dict[str, int] = {}
-        for asked in prepared.asked:
-            if asked.row is None:
-                rule = asked.decision.rule
-                counts[rule] = counts.get(rule, 0) + 1
-                answer.refused.append((asked.recipient, rule))
-        rows = self._rows(streams, answer)
-        rows.sort(key=_by_stream)
-        prepared.answer, prepared.counts, prepared.rows = answer, counts, rows
-
-    def _rows(self, streams: Mapping[bytes, MessageStream], answer: Answer) -> list[tuple[bytes, bytes, _Shape]]:
-        rows: list[tuple[bytes, bytes, _Shape]] = []
-        decided: dict[tuple[bytes, bytes], tuple[str, str] | None] = {}
-        versions: dict[bytes, int] = {}
-        events = _EventIds(unix_ms(self._prepared.now), len(self._places))
-        now, purpose = entry_time(self._prepared.now), self._prepared.campaign.purpose
-        for asked, places in self._places:
-            decision, row = asked.decision, asked.row
-            assert row is not None
-            index, message = _held_message(streams, places)
-            stream, occurrence = place = places[index]
-            if place in decided:
-                self._repeat(asked, decided[place], answer)
-                continue
-            if message is not None:
-                if message.decision == ALLOWED and message.dispatched:
-                    answer.refused.append((asked.recipient, ALREADY_SENT))
-                    continue
-                recalled = recalled_position(row.standing, purpose) if row.standing.recalls else 0
-                if decision.allowed and is_open(message, now, recalled):
-                    token = self._sealers[index].seal(row.person.handle, self._campaign_bytes, occurrence)
-                    answer.allowed.append((asked.recipient, token, message.expires_at, True))
-                    continue
-            if decision.allowed:
-                token = self._sealers[index].seal(row.person.handle, self._campaign_bytes, occurrence)
-                answer.allowed.append((asked.recipient, token, self._expires_at, False))
-                decided[place] = (token, self._expires_at)
-            else:
-                answer.refused.append((asked.recipient, decision.rule))
-                decided[place] = None
-                if message is not None and message.decision == decision.rule:
-                    continue
-            held = streams.get(stream)
-            version = versions.get(stream, held.version if held else 0) + 1
-            versions[stream] = version
-            rows.append((stream, events.take(), self._shape(decision, version, occurrence)))
-        return rows
-
-    def _repeat(self, asked: _Asked, earlier: tuple[str, str] | None, answer: Answer) -> None:
-        if earlier is None:
-            answer.refused.append((asked.recipient, asked.decision.rule))
-        else:
-            answer.allowed.append((asked.recipient, earlier[0], earlier[1], True))
-
-    def _shape(self, decision: Decision, version: int, occurrence: bytes) -> _Shape:
-        key = (decision.rule, decision.basis, version, occurrence, self._expires_at, self._rules_version)
-        shape = self._run.shapes.get(key)
-        if shape is None:
-            if len(self._run.shapes) >= SHAPES_MAX:
-                self._run.shapes.clear()
-            shape = self._run.shapes[key] = self._new_shape(decision, version, occurrence)
-        return shape
-
-    def _new_shape(self, decision: Decision, version: int, occurrence: bytes) -> _Shape:
-        plain: dict[str, Any] = {"campaign": self._run.campaign_id.hex, "rule": decision.rule}
-        if decision.allowed:
-            plain |= {"basis": decision.basis, "expires_at": self._expires_at}
-        if occurrence != NO_OCCURRENCE:
-            plain["occurrence"] = occurrence.hex()
-        topic = SendAuthorised.TOPIC if decision.allowed else SendRefused.TOPIC
-        entry = canonical(
-            {
-                "v": ENTRY_VERSION,
-                "tenant": self._tenant.hex,
-                "id": _ID_MARK,
-                "stream": _STREAM_MARK,
-                "version": version,
-                "topic": topic,
-                "recorded_at": _TIME_MARK,
-                "occurred_at": entry_time(self._prepared.now),
-                "actor": self._run.actor,
-                "command": self._run.command,
-                "rules": self._rules_version,
-                "plain": plain,
-            }
-        )
-        before_id, rest = entry.split(_ID_MARK.encode())
-        before_time, rest = rest.split(_TIME_MARK.encode())
-        before_stream, after_stream = rest.split(_STREAM_MARK.encode())
-        return _Shape(topic.encode(), version, before_id, before_time, before_stream, after_stream)
-
-
-class _EventIds:
-    """UUIDv7 event ids in hexadecimal, drawn from one block of random bytes."""
-
-    def __init__(self, stamp_ms: int, count: int) -> None:
-        self._stamp = f"{stamp_ms:012x}7".encode()
-        self._random = os.urandom(9 * count).hex().encode()
-        self._at = 0
-
-    def take(self) -> bytes:
-        """The next id: 32 hexadecimal digits, 72 of its bits random."""
-        random = self._random[self._at : self._at + 18]
-        self._at += 18
-        return self._stamp + random[:3] + b"8" + random[3:]
-
-
-def _held_message(
-    streams: Mapping[bytes, MessageStream], places: Sequence[tuple[bytes, bytes]]
-) -> tuple[int, Message | None]:
-    """In which of its possible streams a message stands, and what is known of it."""
-    for index, (stream, occurrence) in enumerate(places):
-        held = streams.get(stream)
-        if held is not None:
-            message = held.messages.get("" if occurrence == NO_OCCURRENCE else occurrence.hex())
-            if message is not None:
-                return index, message
-    return 0, None
-
-
 def _content(chunk: Sequence[Recipient]) -> bytes:
     return orjson.dumps([(recipient.email, recipient.occurrence) for recipient in chunk])
-
-
-def _by_stream(row: tuple[bytes, bytes, _Shape]) -> tuple[bytes, int]:
-    return row[0], row[2].version
-
-
-_ID_MARK = "\u00abid\u00bb"
-_TIME_MARK = "\u00abtime\u00bb"
-_STREAM_MARK = "\u00abstream\u00bb"

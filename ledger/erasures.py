@@ -8,7 +8,7 @@ theirs is unmailable, and a later import makes a new subject with new keys. Dest
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -48,7 +48,8 @@ SELECT erasure_id, cause, reference FROM lethe.erasure
 WHERE tenant_id = %s AND finished_at IS NULL ORDER BY erasure_id LIMIT %s
 """
 FINISH_ERASURE = """
-UPDATE lethe.erasure SET state = %s, reference = NULL, finished_at = %s WHERE tenant_id = %s AND erasure_id = %s
+UPDATE lethe.erasure SET state = %s, reference = NULL, finished_at = %s
+WHERE tenant_id = %s AND erasure_id = %s AND finished_at IS NULL
 """
 
 
@@ -97,10 +98,18 @@ class ErasureDesk:
         self._clock = clock
 
     def intend(
-        self, addresses: Sequence[str], *, reason: str, actor: str, deletion_id: UUID | None = None
+        self,
+        addresses: Sequence[str],
+        *,
+        reason: str,
+        actor: str,
+        deletion_id: UUID | None = None,
+        before: Callable[[LockedTenant], None] | None = None,
+        also: Callable[[LockedTenant, Sequence[ErasureStatus]], None] | None = None,
     ) -> list[ErasureStatus]:
         """Record the intent for each address, in one transaction. An address not held is suppressed all the same.
 
+        `before` runs as soon as the lock is held, `also` when everything is written; both may raise to undo all.
         Raises `InvalidAddress` before anything is written.
         """
         probes = [self._fingerprint.every(address) for address in addresses]
@@ -108,7 +117,12 @@ class ErasureDesk:
         now = self._clock()
         self._keyring.ensure(_tenant_keys(now))
         with self._appender.locked() as locked:
-            return self._intend(locked, list(zip(addresses, probes, strict=True)), reason, actor, deletion_id)
+            if before is not None:
+                before(locked)
+            statuses = self._intend(locked, list(zip(addresses, probes, strict=True)), reason, actor, deletion_id)
+            if also is not None:
+                also(locked, statuses)
+        return statuses
 
     def status(self, erasure_or_deletion: UUID) -> list[ErasureStatus]:
         """The erasures of this id, or of this deletion; empty if there are none in this account."""
@@ -122,9 +136,10 @@ class ErasureDesk:
             rows = connection.execute(SELECT_UNFINISHED, (self._tenant, limit)).fetchall()
         return [self._unfinished(*row) for row in rows]
 
-    def finish(self, connection: Connection[Any], erasure_id: UUID, now: datetime) -> None:
-        """Note that the keys are gone, and forget whose they were."""
-        connection.execute(FINISH_ERASURE, (STATE_KEYS_DESTROYED, now, self._tenant, erasure_id))
+    def finish(self, connection: Connection[Any], erasure_id: UUID, now: datetime) -> bool:
+        """Note that the keys are gone, and forget whose they were; False if another run had done so already."""
+        values = (STATE_KEYS_DESTROYED, now, self._tenant, erasure_id)
+        return connection.execute(FINISH_ERASURE, values).rowcount == 1
 
     def _intend(
         self,

@@ -19,19 +19,26 @@ class Fingerprinter:
     """Turns addresses into fingerprints, newest pepper first."""
 
     def __init__(self, peppers: tuple[bytes, ...]) -> None:
-        self._peppers = peppers
-        self._current = peppers[0]
+        self._keyed = [blake2b(key=pepper, digest_size=FINGERPRINT_BYTES) for pepper in peppers]
+        self._current = self._keyed[0]
 
     @property
     def generations(self) -> int:
         """How many peppers addresses may have been fingerprinted with."""
-        return len(self._peppers)
+        return len(self._keyed)
 
     def __call__(self, address: str) -> bytes:
         """The fingerprint under the current pepper. Raises `InvalidAddress`."""
-        return blake2b(canonical_address(address).encode(), key=self._current, digest_size=FINGERPRINT_BYTES).digest()
+        keyed = self._current.copy()
+        keyed.update(canonical_address(address).encode())
+        return keyed.digest()
 
     def every(self, address: str) -> tuple[bytes, ...]:
         """The fingerprints under all peppers, newest first, for probing."""
         canonical = canonical_address(address).encode()
-        return tuple(blake2b(canonical, key=p, digest_size=FINGERPRINT_BYTES).digest() for p in self._peppers)
+        found = []
+        for keyed in self._keyed:
+            probe = keyed.copy()
+            probe.update(canonical)
+            found.append(probe.digest())
+        return tuple(found)

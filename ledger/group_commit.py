@@ -1,8 +1,9 @@
 """Group commit: single commands of many threads share one transaction, and so one lock and one flush to disk.
 
 The first thread to come leads: it carries out everything that waits, its own act included, and hands the lead to
-one of the others when new acts have come in meanwhile. An act that is refused fails alone; a database error in a
-group makes its members run one by one, so that one bad act cannot take the others with it.
+one of the others when new acts have come in meanwhile. An act that is refused fails alone; a database error, or a
+value that cannot be written, makes the members of a group run one by one, so that one bad act cannot take the others
+with it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class GroupCommitter(Generic[A, R]):
         try:
             for ticket, result in zip(group, self._carry_out([t.act for t in group]), strict=True):
                 ticket.result = result
-        except psycopg.Error as error:
+        except (psycopg.Error, ValueError) as error:  # Nothing was committed: `Unavailable` is another matter.
             self._settle_singly(group, error)
         except BaseException as error:
             for ticket in group:
@@ -90,7 +91,7 @@ class GroupCommitter(Generic[A, R]):
             if not isinstance(error, Exception):
                 raise
 
-    def _settle_singly(self, group: Sequence[_Ticket[A, R]], error: psycopg.Error) -> None:
+    def _settle_singly(self, group: Sequence[_Ticket[A, R]], error: psycopg.Error | ValueError) -> None:
         if len(group) == 1:
             group[0].error = error
             return

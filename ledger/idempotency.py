@@ -32,7 +32,10 @@ SELECT request_hash, feed_day, answer FROM lethe.idempotency WHERE tenant_id = %
 INSERT_PART = """
 INSERT INTO lethe.idempotency (tenant_id, key_hash, part, request_hash, feed_day, answer, recorded_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (tenant_id, key_hash, part) DO UPDATE SET request_hash = excluded.request_hash,
+    feed_day = excluded.feed_day, answer = excluded.answer, recorded_at = excluded.recorded_at
 """
+"""A row is only replaced where `require_new` could not open it any more, under the same lock."""
 DELETE_OLD = "DELETE FROM lethe.idempotency WHERE tenant_id = %s AND recorded_at < %s"
 
 
@@ -46,7 +49,10 @@ class Replayed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class IdempotentPart:
-    """One part of a request under an Idempotency-Key. `request` is the digest of the part's content."""
+    """One part of a request under an Idempotency-Key.
+
+    `request` is the digest of what must be the same when the part is repeated.
+    """
 
     key_hash: bytes
     part: int
@@ -59,8 +65,8 @@ class IdempotentPart:
         return IdempotentPart(key_hash, part, blake2b(content, digest_size=32).digest())
 
     def numbered(self, part: int, content: bytes) -> IdempotentPart:
-        """Another part of the same request."""
-        return replace(self, part=part, request=blake2b(content, digest_size=32).digest())
+        """Another part of the same request; it is the same only if the request's own content is, too."""
+        return replace(self, part=part, request=blake2b(content, key=self.request, digest_size=32).digest())
 
 
 class PartStore:

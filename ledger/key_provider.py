@@ -84,7 +84,7 @@ class FileKeyProvider:
     def _create(self, epoch: int) -> tuple[int, ...]:
         """Write the key to the first folder exclusively, so that two processes cannot make two, then copy it."""
         first = self._path(self._folders[0], epoch)
-        staged = first.with_suffix(f".{os.getpid()}.new")
+        staged = _staging(first)
         _write_durably(staged, os.urandom(KEY_BYTES))
         try:
             os.link(staged, first)
@@ -110,9 +110,14 @@ class FileKeyProvider:
         return key
 
     def _restore_copy(self, path: Path, key: bytes) -> None:
-        staged = path.with_suffix(f".{os.getpid()}.new")
+        staged = _staging(path)
         _write_durably(staged, key)
         staged.replace(path)
+
+
+def _staging(path: Path) -> Path:
+    """A name nobody has used: in a container every process has the same number, and threads share theirs."""
+    return path.with_suffix(f".{os.urandom(8).hex()}.new")
 
 
 def _write_durably(path: Path, key: bytes) -> None:

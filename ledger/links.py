@@ -4,20 +4,21 @@
     message id  UUIDv7 layout: the campaign's time, then 74 bits of BLAKE2b(key = K_link, campaign id)
     handle      BLAKE2b(key = link key): random, and gone with it
     token       version | month | nonce | AES-256-GCM of handle, campaign and occurrence under the month's link key,
-                the nonce derived from the plaintext, so that repeats are equal
+                the nonce another part of the message id's keyed hash, so that repeats are equal
 
 Destroy the person's or the month's link key and nothing connects a person to a message (invariant I11).
 """
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
+from binascii import b2a_base64
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 
 from ledger.errors import InvalidToken, TamperError
-from ledger.sealing import NONCE_BYTES, aead_open, aead_seal, scope_key
+from ledger.sealing import KEY_BYTES, NONCE_BYTES, aead_open, aead_seal, scope_key
 
 TOKEN_VERSION = 1
 HANDLE_BYTES = 16
@@ -38,10 +39,19 @@ def handle_tag(tag_key: bytes, handle: bytes) -> bytes:
     return blake2b(handle, key=tag_key, digest_size=16, person=b"lethe.htag.v1").digest()
 
 
+def message_link(link_scope: bytes, campaign_id: bytes) -> tuple[bytes, bytes]:
+    """The 16 bytes of a message's stream id, and the nonce of its token: two parts of one keyed hash.
+
+    Both come from K_link and the bytes of the campaign's UUIDv7; neither tells anything about the other.
+    """
+    digest = blake2b(campaign_id, key=link_scope, digest_size=_LINK_BYTES).digest()
+    value = int.from_bytes(campaign_id[:6] + digest[:10], "big")
+    return (value & _KEEP | _UUID7).to_bytes(16, "big"), digest[10:]
+
+
 def message_id(link_scope: bytes, campaign_id: bytes) -> bytes:
-    """The 16 bytes of a message's stream id, under K_link and the bytes of its campaign's UUIDv7."""
-    value = int.from_bytes(campaign_id[:6] + blake2b(campaign_id, key=link_scope, digest_size=10).digest(), "big")
-    return (value & _KEEP | _UUID7).to_bytes(16, "big")
+    """The 16 bytes of a message's stream id."""
+    return message_link(link_scope, campaign_id)[0]
 
 
 def occurrence_tag(link_scope: bytes, occurrence: str | None) -> bytes:
@@ -71,14 +81,14 @@ class TokenSealer:
 
     def __init__(self, month: str, link_period_key: bytes) -> None:
         self._header = bytes((TOKEN_VERSION,)) + _month_number(month).to_bytes(2, "big")
-        self._key, self._nonce_key = _token_keys(link_period_key)
+        self._key = _token_key(link_period_key)
 
-    def seal(self, handle: bytes, campaign: bytes, occurrence: bytes = NO_OCCURRENCE) -> str:
-        """The token of one message: 95 characters, the same each time."""
-        plaintext = handle + campaign + occurrence
-        nonce = blake2b(plaintext, key=self._nonce_key, digest_size=NONCE_BYTES).digest()
-        sealed = aead_seal(self._key, plaintext, self._header, nonce)
-        return urlsafe_b64encode(self._header + nonce + sealed)[:TOKEN_CHARACTERS].decode()
+    def seal(self, handle: bytes, campaign: bytes, nonce: bytes, occurrence: bytes = NO_OCCURRENCE) -> str:
+        """The token of one message: 95 characters, the same each time. `nonce` is that of `message_link`."""
+        if occurrence != NO_OCCURRENCE:
+            nonce = bytes(a ^ b for a, b in zip(nonce, occurrence, strict=False)) + nonce[OCCURRENCE_BYTES:]
+        sealed = aead_seal(self._key, handle + campaign + occurrence, self._header, nonce)
+        return b2a_base64(self._header + nonce + sealed, newline=False).translate(_URL_SAFE)[:TOKEN_CHARACTERS].decode()
 
 
 def parse_token(token: str) -> tuple[str, bytes]:
@@ -98,7 +108,7 @@ class TokenOpener:
     def __init__(self, month: str, link_period_key: bytes) -> None:
         self.month = month
         self.link_period_key = link_period_key
-        self._key, _ = _token_keys(link_period_key)
+        self._key = _token_key(link_period_key)
 
     def open(self, raw: bytes) -> MessageToken:
         """What a parsed token says. Raises `InvalidToken` for anything that was not made by us."""
@@ -125,13 +135,14 @@ def link_scope(link_key: bytes, link_period_key: bytes) -> bytes:
 
 _UUID7 = 0x7 << 76 | 0x2 << 62
 _KEEP = ~(0xF << 76 | 0x3 << 62)
+_LINK_BYTES = 10 + NONCE_BYTES
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _SEALED_AT = 3 + NONCE_BYTES
 _INVALID = "This message_id was not given out by this account, or it was changed on the way."
 
 
-def _token_keys(link_period_key: bytes) -> tuple[bytes, bytes]:
-    both = blake2b(b"", key=link_period_key, digest_size=64, person=b"lethe.token.v1").digest()
-    return both[:32], both[32:]
+def _token_key(link_period_key: bytes) -> bytes:
+    return blake2b(b"", key=link_period_key, digest_size=KEY_BYTES, person=b"lethe.token.v1").digest()
 
 
 def _month_number(month: str) -> int:

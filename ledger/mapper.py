@@ -20,6 +20,7 @@ from domain.facts import (
     BY_SUBJECT_AND_MONTH,
     Fact,
     SealedBy,
+    current_class,
     opened,
     personal_fields,
     plain_fields,
@@ -153,15 +154,19 @@ class SealingMapper(Mapper[UUID]):
         Raises `TamperError` if the sealed bytes do not fit the entry, `KeyMissing` for a key without tombstone.
         """
         assert isinstance(stored_event, LedgerEvent)
-        entry = orjson.loads(stored_event.state)
+        entry = _read_entry(stored_event.state)
         self._check_place(entry, stored_event)
         envelopes = unpack_sealed(stored_event.sealed)
         check_digests(entry, envelopes)
-        fact_class, stored = upcast(entry["topic"], {"plain": entry["plain"], "parts": envelopes})
+        fact_class = current_class(entry["topic"])
+        parts = {
+            part: self._open_part(fact_class, entry, part, envelope, holder) if personal else Unopened()
+            for part, envelope in envelopes.items()
+        }
+        _, stored = upcast(entry["topic"], {"plain": entry["plain"], "parts": parts})
         values: dict[str, Any] = dict(stored["plain"])
-        for part, envelope in stored["parts"].items():
+        for part, value in stored["parts"].items():
             fields = [n for n, c in personal_fields(fact_class).items() if c == part]
-            value = self._open_part(fact_class, entry, part, envelope, holder) if personal else Unopened()
             if isinstance(value, Erased | Unopened):
                 values.update(dict.fromkeys(fields, value))
             else:
@@ -183,7 +188,7 @@ class SealingMapper(Mapper[UUID]):
         )
 
     def _check_place(self, entry: dict[str, Any], stored: StoredEvent) -> None:
-        place = (entry["tenant"], entry["stream"], entry["version"], entry["topic"])
+        place = tuple(entry.get(name) for name in ("tenant", "stream", "version", "topic"))
         assert isinstance(stored.originator_id, UUID)
         if place != (self._tenant_hex, stored.originator_id.hex, stored.originator_version, stored.topic):
             raise TamperError("An entry does not stand in the row it was written for.")
@@ -255,6 +260,16 @@ class SealingMapper(Mapper[UUID]):
         else:
             period = day_of(occurred_at) if sealed_by.period == "day" else month_of(occurred_at)
         return KeyName(kid, retention_class), KeyName(TENANT_HOLDER, retention_class, period)
+
+
+def _read_entry(state: bytes) -> dict[str, Any]:
+    try:
+        entry = orjson.loads(state)
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict):
+        raise TamperError("The entry of an event is not the JSON it was written as.")
+    return entry
 
 
 def _sealed_by(fact_class: type[Fact], retention_class: str) -> SealedBy:

@@ -111,7 +111,9 @@ class SuppressionDesk:
             listed = self._book.suppressions(locked.connection, self._tenant, locked.generation, fingerprints)
             by_hand = any(e.cause == "manual" and e.scope == scope for es in listed.values() for e in es)
             if by_hand:
-                fact = SuppressionLifted(fingerprints=_hex_list(fingerprints), scope=scope, reason="manual")
+                fact = SuppressionLifted(
+                    fingerprints=_hex_list(fingerprints), scope=scope, reason="manual", address=Personal(email)
+                )
                 locked.record([self._draft(fact, locked, actor)], restricts=True)
                 self._book.lift(locked.connection, self._tenant, locked.generation, fingerprints, scope)
         if known or not by_hand:

@@ -80,6 +80,10 @@ DELETE_HOLDER = "DELETE FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND ho
 DELETE_PERIOD = """
 DELETE FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = %s AND class = %s AND period = %s RETURNING class
 """
+SELECT_PERIODS = """
+SELECT period FROM lethe_vault.wrapped_key
+WHERE tenant_id = %s AND holder = %s AND class = %s AND period <> '' AND period < %s COLLATE "C" ORDER BY period
+"""
 GENERATIONS = """
 SELECT coalesce(max(generation), 1) FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = %s AND class = %s
 """
@@ -139,12 +143,12 @@ class Vault:
         """As `ensure`, for one class of many persons (kids of 16 bytes), by kid; a kid with a tombstone is absent."""
         with self._pool.transaction() as connection:
             connection.execute(LOCK_SHARED, (str(tenant),))
-            found = self._find_subject_keys(connection, tenant, retention_class, kids)
-            missing = [kid for kid in kids if kid not in found]
+            values = (Bytes16Array(kids), tenant, retention_class)
+            gone = {row[0] for row in connection.execute(SELECT_HOLDER_TOMBSTONES, values, binary=True)}
+            living = [kid for kid in kids if kid not in gone] if gone else kids
+            found = self._find_subject_keys(connection, tenant, retention_class, living)
+            missing = [kid for kid in living if kid not in found]
             if missing:
-                values = (Bytes16Array(missing), tenant, retention_class)
-                gone = {row[0] for row in connection.execute(SELECT_HOLDER_TOMBSTONES, values, binary=True)}
-                missing = [kid for kid in missing if kid not in gone]
                 made = self._insert_subject_keys(connection, tenant, retention_class, missing)
                 found |= made or self._find_subject_keys(connection, tenant, retention_class, missing)
         return found
@@ -198,6 +202,12 @@ class Vault:
             names = (tenant, TENANT_HOLDER, retention_class, period)
             return len(connection.execute(DELETE_PERIOD, names).fetchall())
 
+    def living_periods(self, tenant: UUID, retention_class: str, before: str) -> list[str]:
+        """The periods of a class whose key lives and that end before a month or day, oldest first."""
+        with self._pool.transaction() as connection:
+            rows = connection.execute(SELECT_PERIODS, (tenant, TENANT_HOLDER, retention_class, before)).fetchall()
+        return [row[0] for row in rows]
+
     def newest_generation(self, tenant: UUID, holder: bytes, retention_class: str) -> int:
         """The highest generation of a key, 1 if there is none."""
         with self._pool.transaction() as connection:
@@ -208,15 +218,16 @@ class Vault:
         if not names:
             return Found({}, {})
         columns = [list(column) for column in zip(*names, strict=True)]
+        wraps = connection.execute(SELECT_WRAPS, (*columns, tenant), binary=True).fetchall()
+        # Tombstones are read after the wraps, so that a key destroyed in between is not taken for a missing one, and
+        # they win: what a restore or a hand brought back does not open (I5).
+        tombstones = self._tombstones(connection, tenant, names)
         keys = {}
-        for holder, retention_class, period, generation, epoch, wrap in connection.execute(
-            SELECT_WRAPS, (*columns, tenant), binary=True
-        ):
+        for holder, retention_class, period, generation, epoch, wrap in wraps:
             name = KeyName(bytes(holder), retention_class, period, generation)
+            if name in tombstones:
+                continue
             keys[name] = open_box(self._provider.key(epoch), bytes(wrap), _wrap_aad(tenant, name, epoch))
-        tombstones = {}
-        if len(keys) < len(set(names)):
-            tombstones = self._tombstones(connection, tenant, [name for name in names if name not in keys])
         return Found(keys, tombstones)
 
     def _tombstones(self, connection: Connection[Any], tenant: UUID, names: Sequence[KeyName]) -> dict[KeyName, Erased]:

@@ -8,6 +8,7 @@ up here and one probe is cheaper than two (docs/adr/0003).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -22,7 +23,7 @@ from ledger.arrays import Bytes16Array
 from ledger.key_provider import EpochKeyProvider
 from ledger.links import handle_tag
 from ledger.ports import Person, StandingRow, SuppressionRow
-from ledger.sealing import KEY_BYTES, open_box, seal_box
+from ledger.sealing import KEY_BYTES, NONCE_BYTES, aead_open, aead_seal
 from projections.campaigns import CampaignTable
 from projections.suppression import SuppressionTable
 
@@ -67,8 +68,13 @@ SELECT a.* FROM unnest(%s) AS n(fingerprint), LATERAL (
 SELECT_ALIASES_OF = """
 SELECT fingerprint FROM lethe.contact_alias WHERE tenant_id = %s AND generation = %s AND handle_tag = ANY(%s)
 """
-DELETE_ALIASES = """
-DELETE FROM lethe.contact_alias WHERE tenant_id = %s AND generation = %s AND handle_tag = ANY(%s)
+# Of every generation: neither one being built nor one left behind may know a person whose erasure is intended.
+FORGET_STANDING = "DELETE FROM lethe.standing WHERE handle_tag = ANY(%s) AND tenant_id = %s"
+FORGET_ALIASES = "DELETE FROM lethe.contact_alias WHERE handle_tag = ANY(%s) AND tenant_id = %s"
+INSERT_ALIASES = """
+INSERT INTO lethe.contact_alias (tenant_id, generation, fingerprint, handle_tag)
+SELECT %s, %s, n.* FROM unnest(%s, %s) AS n(fingerprint, handle_tag)
+ON CONFLICT (tenant_id, generation, fingerprint) DO UPDATE SET handle_tag = excluded.handle_tag
 """
 DELETE_ALIAS = "DELETE FROM lethe.contact_alias WHERE tenant_id = %s AND generation = %s AND fingerprint = %s"
 
@@ -134,7 +140,7 @@ class InlineStanding:
         key, tag_key = self._row_key(tenant, epoch), self._tag_key(tenant, epoch)
         fingerprints = [row.fingerprint for row in rows]
         tags = [handle_tag(tag_key, row.person.handle) for row in rows]
-        sealed = [seal_box(key, _pack(row), _aad(tenant, row.fingerprint, epoch)) for row in rows]
+        sealed = [_seal(key, _pack(row), _aad(tenant, row.fingerprint, epoch)) for row in rows]
         columns = (Bytes16Array(fingerprints), Bytes16Array(tags), sealed)
         connection.execute(UPSERT_STANDING, (tenant, generation, epoch, *columns))
 
@@ -149,10 +155,21 @@ class InlineStanding:
         self.write(connection, tenant, generation, [row])
 
     def detach(self, connection: Connection[Any], tenant: UUID, generation: int, rows: Sequence[StandingRow]) -> None:
-        """Forget persons: no address and no handle leads to them any more."""
-        connection.execute(DELETE_STANDING, (tenant, generation, [row.fingerprint for row in rows]))
+        """Forget persons: no address and no handle leads to them any more, in this generation or any other."""
         tags = [tag for row in rows for tag in self._tags(tenant, row.person.handle)]
-        connection.execute(DELETE_ALIASES, (tenant, generation, tags))
+        connection.execute(FORGET_STANDING, (tags, tenant))
+        connection.execute(FORGET_ALIASES, (tags, tenant))
+
+    def write_aliases(
+        self, connection: Connection[Any], tenant: UUID, generation: int, aliases: Sequence[tuple[bytes, Person]]
+    ) -> None:
+        """Insert superseded addresses (fingerprints) of persons, each once."""
+        tag_key = self._tag_key(tenant, self._provider.current())
+        columns = (
+            Bytes16Array(fingerprint for fingerprint, _ in aliases),
+            Bytes16Array(handle_tag(tag_key, person.handle) for _, person in aliases),
+        )
+        connection.execute(INSERT_ALIASES, (tenant, generation, *columns))
 
     def suppressions(
         self, connection: Connection[Any], tenant: UUID, generation: int, fingerprints: Sequence[bytes]
@@ -191,10 +208,12 @@ class InlineStanding:
     def _rows(self, tenant: UUID, rows: Sequence[tuple[Any, ...]]) -> dict[bytes, StandingRow]:
         found = {}
         prefix = _aad_prefix(tenant)
+        epoch_before, key, suffix = 0, b"", b""
         for fingerprint, epoch, sealed in rows:
-            key = self._row_keys.get((tenant, epoch)) or self._row_key(tenant, epoch)
-            aad = prefix + fingerprint + epoch.to_bytes(4, "big")
-            found[fingerprint] = _unpack(fingerprint, open_box(key, sealed, aad))
+            if epoch != epoch_before:
+                epoch_before, key, suffix = epoch, self._row_key(tenant, epoch), epoch.to_bytes(4, "big")
+            packed = aead_open(key, sealed[NONCE_BYTES:], prefix + fingerprint + suffix, sealed[:NONCE_BYTES])
+            found[fingerprint] = _unpack(fingerprint, packed)
         return found
 
     def _tags(self, tenant: UUID, handle: bytes) -> list[bytes]:
@@ -218,6 +237,12 @@ def _pack(row: StandingRow) -> bytes:
     person = row.person
     fixed = person.subject + person.kid + person.handle + person.link_generation.to_bytes(2, "big") + person.link_key
     return fixed + orjson.dumps(row.standing.to_row())
+
+
+def _seal(key: bytes, packed: bytes, aad: bytes) -> bytes:
+    """Nonce and ciphertext. Row keys live one epoch of one tenant, so random nonces stay far below 2^32 of them."""
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + aead_seal(key, packed, aad, nonce)
 
 
 def _unpack(fingerprint: bytes, packed: bytes) -> StandingRow:

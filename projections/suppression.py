@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
@@ -29,6 +30,12 @@ SET since = greatest(suppression.since, excluded.since)
 DELETE_BY_HAND = """
 DELETE FROM lethe.suppression
 WHERE tenant_id = %s AND generation = %s AND fingerprint = ANY(%s) AND scope = %s AND cause = 'manual'
+"""
+DELETE_ENTRIES = """
+DELETE FROM lethe.suppression s USING unnest(%s::bytea[], %s::text[], %s::text[]) AS n(fingerprint, scope, cause)
+WHERE s.tenant_id = %s AND s.generation = %s AND s.fingerprint = n.fingerprint AND s.scope = n.scope
+    AND s.cause = n.cause
+RETURNING s.fingerprint, s.scope, s.cause, s.since
 """
 
 
@@ -58,6 +65,20 @@ class SuppressionTable:
             [since_date(row.since) for row in unique],
         )
         connection.execute(UPSERT_SUPPRESSIONS, (tenant, generation, *columns))
+
+    def rewrite(
+        self, connection: Connection[Any], tenant: UUID, generation: int, rows: Sequence[SuppressionRow]
+    ) -> None:
+        """Write entries anew, in this order: neither their transaction nor their place is that of an older version."""
+        columns = ([r.fingerprint for r in rows], [r.scope for r in rows], [r.cause for r in rows])
+        deleted = connection.execute(DELETE_ENTRIES, (*columns, tenant, generation)).fetchall()
+        held = {(bytes(fingerprint), scope, cause): since for fingerprint, scope, cause, since in deleted}
+        renewed = []
+        for row in rows:
+            since = held.get((row.fingerprint, row.scope, row.cause))
+            later = since is not None and since > since_date(row.since)
+            renewed.append(replace(row, since=since.isoformat()) if since is not None and later else row)
+        self.write(connection, tenant, generation, renewed)
 
     def lift(
         self, connection: Connection[Any], tenant: UUID, generation: int, fingerprints: Sequence[bytes], scope: str

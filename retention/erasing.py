@@ -70,6 +70,8 @@ def _conclude(ledger: Ledger, unfinished: UnfinishedErasure, classes: tuple[str,
     """Record the destruction and close the bookmark in one transaction, once."""
     stream = UUID(bytes=unfinished.subject)
     with ledger.appender.locked() as locked:
+        if not ledger.erasures.finish(locked.connection, unfinished.erasure_id, locked.now):
+            return  # Another run concluded it: the worker's, or the one that follows each request.
         version = next_version(locked.connection, ledger.tenant, stream)
         stamp = unix_ms(locked.now)
         fact: Fact = KeysDestroyed(
@@ -83,4 +85,3 @@ def _conclude(ledger: Ledger, unfinished: UnfinishedErasure, classes: tuple[str,
             command=UUID(bytes=os.urandom(16), version=4),
         )
         locked.record([(ledger.sealing.draft(fact), version)], restricts=False)
-        ledger.erasures.finish(locked.connection, unfinished.erasure_id, locked.now)

@@ -1,1 +1,1 @@
-"""The `lethe` command line, over the same application as HTTP."""
+"""The command line `lethe`: the same application as the HTTP API, for people and for scripts."""

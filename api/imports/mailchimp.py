@@ -151,6 +151,8 @@ class Columns:
             source=None,
             custom=custom,
             tags=tag_list(self._technical_value(row, "TAGS")),
+            cells=row.cells,
+            header=self.table.header,
         )
 
     def consents(self, row: Row, email: str, purpose: str) -> list[ConsentRow]:
@@ -167,7 +169,8 @@ class Columns:
             evidence = {"ip": ip} if ip else {}
             at = confirmed if ip_column == "CONFIRM_IP" else opted_in
             evidence["method"] = method
-            return ConsentRow(row.line, self.table.file, email, purpose, CHANNEL, action, at, evidence)
+            place = (row.line, self.table.file, email)
+            return ConsentRow(*place, purpose, CHANNEL, action, at, evidence, row.cells, self.table.header)
 
         if confirmed is None:
             return [act("grant", "OPTIN_IP", "single_opt_in")]
@@ -196,6 +199,8 @@ class Columns:
             since=since,
             campaign=self._technical_value(row, f"{prefix}_CAMPAIGN_ID") or None,
             reason=": ".join(filter(None, (reason, other))) or None,
+            cells=row.cells,
+            header=self.table.header,
         )
         return [suppression, *also]
 

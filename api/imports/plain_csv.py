@@ -102,6 +102,7 @@ class ContactColumns:
 
     def __init__(self, table: Table, columns: Mapping[str, int]) -> None:
         self._file = table.file
+        self._header = table.header
         names = unique_names(table.header)
         self._email = columns["email"]
         self._columns = columns
@@ -124,6 +125,8 @@ class ContactColumns:
             source=self._value(cells, "source"),
             custom=custom,
             tags=tag_list(self._value(cells, "tags") or ""),
+            cells=cells,
+            header=self._header,
         )
 
     def _value(self, cells: list[str], field: str) -> str | None:
@@ -149,6 +152,8 @@ def _consents(text: TextSource, purpose: str, channel: str) -> Iterator[ConsentR
                     action=_action(cells["action"]),
                     occurred_at=utc_time(cells.get("occurred_at", ""), "occurred_at"),
                     evidence={key: value for key in EVIDENCE_KEYS if (value := cells.get(key, ""))},
+                    cells=row.cells,
+                    header=table.header,
                 )
             except (InvalidAddress, UnreadableCell) as error:
                 yield table.rejected(row.line, str(error), row.cells)

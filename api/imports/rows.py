@@ -3,12 +3,13 @@
 Rows know nothing of the ledger: no ids, no fingerprints, no positions. Every row says the ``file`` (the
 name as given, or the member of a zip) and the ``line`` (1-based physical line on which it begins), so
 that whatever is later refused can be named. Rows hold personal data in the clear, hence ``repr`` and
-``str`` show only the place, never the contents (DESIGN section 3).
+``str`` show only the place, never the contents (DESIGN section 3). The ``cells`` they were read from and
+the file's ``header`` come along, so that a row which the ledger refuses can be mended as it was written.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final, Literal
 
@@ -49,6 +50,8 @@ class ContactRow(_Placed):
     source: str | None
     custom: dict[str, str]
     tags: tuple[str, ...]
+    cells: list[str] = field(default_factory=list, compare=False)
+    header: list[str] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -63,6 +66,8 @@ class ConsentRow(_Placed):
     action: ConsentAction
     occurred_at: datetime | None
     evidence: dict[str, str]
+    cells: list[str] = field(default_factory=list, compare=False)
+    header: list[str] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -77,6 +82,8 @@ class SuppressionRow(_Placed):
     since: datetime | None
     campaign: str | None
     reason: str | None
+    cells: list[str] = field(default_factory=list, compare=False)
+    header: list[str] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

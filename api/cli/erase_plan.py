@@ -1,0 +1,112 @@
+"""What an erasure would destroy, and what it would keep: the plan that `lethe erase --dry-run` shows (I9).
+
+Read from what the erasure itself goes by: the person's stream, the keys that the vault holds for them, the messages
+that their link key leads to, the addresses that lead to them. Nothing is written, and nothing personal is opened.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from api.bootstrap import Instance
+from domain.campaign import Campaign
+from domain.ids import month_of, previous_month
+from ledger.application import Ledger
+from ledger.keyring import LINK
+from ledger.links import link_scope, message_id
+from ledger.ports import StandingRow
+from ledger.vault import TENANT_HOLDER, KeyName
+
+SELECT_KEYS: Final = "SELECT class FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = %s ORDER BY class"
+STREAMS_PER_READ: Final = 1000
+
+
+@dataclass(slots=True)
+class ErasePlan:
+    """One person's part of a plan. `number` is the address's place in the list given: no address stands here."""
+
+    number: int
+    held: bool
+    events: Counter[str] = field(default_factory=Counter)
+    message_events: int = 0
+    keys: Counter[str] = field(default_factory=Counter)
+    suppressions: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for machines."""
+        return {
+            "number": self.number,
+            "held": self.held,
+            "events": dict(sorted(self.events.items())),
+            "message_events": self.message_events,
+            "keys": dict(sorted(self.keys.items())),
+            "suppressions_kept": self.suppressions,
+        }
+
+
+def plan_erasure(instance: Instance, ledger: Ledger, emails: list[str]) -> list[ErasePlan]:
+    """The plan for each address, in order. Raises `InvalidAddress`."""
+    probes = [ledger.fingerprint.every(email) for email in emails]
+    book = ledger.services.book
+    plans = []
+    with ledger.services.writer.transaction() as connection:
+        generation = ledger.appender.read_head(connection).generation
+        found = book.resolve(connection, ledger.tenant, generation, [f for every in probes for f in every])
+        campaigns = dict(book.campaigns(connection, ledger.tenant, generation))
+        aliases = {
+            row.person.subject: book.aliases_of(connection, ledger.tenant, generation, row.person)
+            for row in found.values()
+        }
+    seen: set[bytes] = set()
+    for number, every in enumerate(probes, 1):
+        row = next((found[f] for f in every if f in found), None)
+        if row is None:
+            plans.append(ErasePlan(number, held=False, suppressions=len(every)))
+        elif row.person.subject not in seen:
+            seen.add(row.person.subject)
+            plans.append(_plan(instance, ledger, number, row, campaigns, {*every, *aliases[row.person.subject]}))
+    return plans
+
+
+def _plan(
+    instance: Instance,
+    ledger: Ledger,
+    number: int,
+    row: StandingRow,
+    campaigns: dict[UUID, Campaign],
+    addresses: set[bytes],
+) -> ErasePlan:
+    plan = ErasePlan(number, held=True, suppressions=len(addresses | {row.fingerprint}))
+    plan.events.update(stored.topic for stored in ledger.log.select_streams([UUID(bytes=row.person.subject)]))
+    streams = list(_message_streams(ledger, row, campaigns))
+    for start in range(0, len(streams), STREAMS_PER_READ):
+        plan.message_events += len(ledger.log.select_streams(streams[start : start + STREAMS_PER_READ]))
+    with instance.vault_pool.transaction() as connection:
+        plan.keys.update(held for (held,) in connection.execute(SELECT_KEYS, (ledger.tenant, row.person.kid)))
+    return plan
+
+
+def _message_streams(ledger: Ledger, row: StandingRow, campaigns: dict[UUID, Campaign]) -> Iterator[UUID]:
+    """The streams that the person's messages would stand in, for every campaign and month."""
+    now = month_of(ledger.clock())
+    for campaign_id, campaign in campaigns.items():
+        for month in _months(campaign, now):
+            name = KeyName(TENANT_HOLDER, LINK, month)
+            key = ledger.keyring.find([name]).keys.get(name)
+            if key is not None:
+                yield UUID(bytes=message_id(link_scope(row.person.link_key, key), campaign_id.bytes))
+
+
+def _months(campaign: Campaign, now: str) -> Iterator[str]:
+    first = month_of(campaign.registered_at)
+    if campaign.kind != "ongoing":
+        yield first
+        return
+    month = now
+    while month >= first:
+        yield month
+        month = previous_month(month)

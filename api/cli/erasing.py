@@ -1,0 +1,122 @@
+"""`lethe erase`: forget persons. The plan is shown first; what is destroyed cannot be brought back."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+
+import typer
+
+from api.cli.erase_plan import ErasePlan, plan_erasure
+from api.cli.failures import CommandFailed, ExitCode
+from api.cli.options import (
+    ACTOR,
+    AccountOption,
+    AddressFileOption,
+    DryRunFlag,
+    EmailOption,
+    JsonFlag,
+    addresses,
+    confirm,
+    ledger_of,
+)
+from api.cli.output import Output, counted
+from ledger.erasures import STATE_NOTHING_HELD, ErasureStatus
+from retention.erasing import ErasureOutcome, finish_erasures
+
+REASON_PATTERN: Final = r"[a-z][a-z0-9_]{0,39}"
+PLANS_SHOWN_MAX: Final = 10
+
+
+def erase(
+    email: EmailOption = None,
+    file: AddressFileOption = None,
+    account: AccountOption = None,
+    reason: Annotated[
+        str,
+        typer.Option(help="Why, as a short name; it stays readable for ever, so it must say nothing of the person."),
+    ] = "subject_request",
+    dry_run: DryRunFlag = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody can be asked.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Forget persons: destroy their keys, for good.
+
+    What is kept is that their addresses must not be mailed, and that it was done.
+    Addresses that are not held are suppressed all the same. --dry-run shows the plan and changes nothing.
+    """
+    output = Output(as_json)
+    if not re.fullmatch(REASON_PATTERN, reason):
+        raise CommandFailed(
+            ExitCode.USAGE, "invalid_reason", "A reason is a short lower-case name, such as subject_request."
+        )
+    found = addresses(email, file)
+    with ledger_of(account) as (instance, ledger):
+        ledger.account()
+        plans = plan_erasure(instance, ledger, found)
+        held = sum(plan.held for plan in plans)
+        if dry_run:
+            output.answer({"dry_run": True, "plan": [plan.as_dict() for plan in plans]}, *_plan_said(plans))
+            return
+        if not yes:
+            for sentence in _plan_said(plans):
+                output.note(sentence)
+        confirm(output, f"Destroy the keys of {counted(held, 'person', 'persons')}? This cannot be undone.", yes=yes)
+        statuses = ledger.erasures.intend(found, reason=reason, actor=ACTOR)
+        with output.progress("Destroying keys"):
+            outcomes = {outcome.erasure_id: outcome for outcome in finish_erasures(ledger)}
+    rows = [_row(status, outcomes.get(status.erasure_id)) for status in statuses]
+    output.answer({"erasures": rows}, *_done_said(statuses, rows))
+
+
+def _row(status: ErasureStatus, outcome: ErasureOutcome | None) -> dict[str, Any]:
+    state = "keys_destroyed" if outcome else status.state
+    return {
+        "erasure_id": status.erasure_id,
+        "state": state,
+        "keys": outcome.keys if outcome else 0,
+        "classes": list(outcome.classes) if outcome else [],
+    }
+
+
+def _plan_said(plans: list[ErasePlan]) -> list[str]:
+    said = []
+    for plan in plans[:PLANS_SHOWN_MAX]:
+        if not plan.held:
+            said.append(f"Address {plan.number}: nothing is held. It would be suppressed from now on.")
+            continue
+        keys = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in sorted(plan.keys.items()))
+        said += [
+            f"Address {plan.number}: one person.",
+            f"  keys destroyed:    {counted(sum(plan.keys.values()), 'key')}: {keys}",
+            (
+                f"  out of reach then: {counted(sum(plan.events.values()), 'event')} about the person, "
+                f"and who {counted(plan.message_events, 'message event')} were for"
+            ),
+            (
+                f"  kept:              {counted(plan.suppressions, 'suppression')} (all mail, cause erased); "
+                "the events themselves, which nobody can open or connect any more"
+            ),
+        ]
+    if len(plans) > PLANS_SHOWN_MAX:
+        rest = plans[PLANS_SHOWN_MAX:]
+        said.append(f"And {len(rest):,} more addresses, of which {sum(p.held for p in rest):,} are held.")
+    return said
+
+
+def _done_said(statuses: list[ErasureStatus], rows: list[dict[str, Any]]) -> list[str]:
+    nothing = sum(status.state == STATE_NOTHING_HELD for status in statuses)
+    keys = sum(row["keys"] for row in rows)
+    said = [
+        (
+            f"{counted(len(rows) - nothing, 'person', 'persons')} forgotten, {counted(keys, 'key')} destroyed: "
+            "nothing of them opens here any more, nor within 60 seconds in any running process."
+        )
+    ]
+    if nothing:
+        said.append(f"{counted(nothing, 'address', 'addresses')} not held; suppressed all the same.")
+    said.append(
+        "Backups of the vault made before today hold these keys until the epoch key of their time is destroyed."
+    )
+    said += [f"  erasure {row['erasure_id']}: {row['state'].replace('_', ' ')}" for row in rows[:PLANS_SHOWN_MAX]]
+    return said

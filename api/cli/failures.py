@@ -1,0 +1,174 @@
+"""Exit codes, and the table that maps every known error to one of them and to a stable name.
+
+An error becomes one line on standard error that says what to do, and with `--json` also one object on standard
+output. Nobody sees a traceback: an error that is not in the table is a fault of the program, and of it only the type
+and the place are shown, because nobody can tell what its text would say.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+import psycopg
+import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
+
+from api.cli.output import Output
+from api.imports.errors import ImportFileError
+from api.logs import places
+from domain.address import InvalidAddress
+from domain.campaign import CampaignNotOpen
+from domain.facts import UnknownTopic
+from domain.scope import InvalidScope
+from domain.subject_commands import CommandRefused
+from ledger import errors as ledger
+from ledger.embedded import EmbeddedPostgresError
+from projections.errors import ProjectionError
+from projections.history import EventUnreadable
+from retention.erasing import ErasureIncomplete
+
+AS_JSON: Final = "lethe.json"
+"""Under this name a command's `--json` is noted in click's context, so that its failure is told in JSON too."""
+
+
+class ExitCode(IntEnum):
+    """What `lethe` ends with. The documentation's table is checked against this class."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    IN_PART = 3
+    UNAVAILABLE = 4
+    NOT_FOUND = 5
+    INCIDENT = 6
+    SETTINGS = 7
+    FAULT = 70
+    INTERRUPTED = 130
+
+
+MEANINGS: Final[dict[ExitCode, str]] = {
+    ExitCode.DONE: "done",
+    ExitCode.REFUSED: "refused or failed; nothing was done that is not said",
+    ExitCode.USAGE: "the command was not understood",
+    ExitCode.IN_PART: "done in part: some rows were rejected, and are named",
+    ExitCode.UNAVAILABLE: "a database does not answer; try again",
+    ExitCode.NOT_FOUND: "no such account, campaign, contact or file",
+    ExitCode.INCIDENT: "a key is missing or something was changed: look into it",
+    ExitCode.SETTINGS: "a setting is missing or would break a promise",
+    ExitCode.FAULT: "a fault of the program",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+class Failure(NamedTuple):
+    """How an error is told: its exit code, its stable name, and a text where the error's own must not be shown."""
+
+    code: ExitCode
+    name: str
+    text: str | None = None
+
+
+class CommandFailed(Exception):
+    """A command has failed in a way of its own. The text says what to do."""
+
+    def __init__(self, code: ExitCode, name: str, text: str) -> None:
+        super().__init__(text)
+        self.failure = Failure(code, name)
+
+
+FAILURES: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
+    (ledger.Unavailable, Failure(ExitCode.UNAVAILABLE, "unavailable")),
+    (
+        psycopg.OperationalError,
+        Failure(
+            ExitCode.UNAVAILABLE,
+            "unavailable",
+            "The database does not answer, or refuses the sign-in. Check its URL, then: lethe doctor.",
+        ),
+    ),
+    (EmbeddedPostgresError, Failure(ExitCode.UNAVAILABLE, "embedded_postgres")),
+    (ledger.UnknownAccount, Failure(ExitCode.NOT_FOUND, "unknown_account")),
+    (ledger.UnknownCampaign, Failure(ExitCode.NOT_FOUND, "unknown_campaign")),
+    (ledger.UnknownSubject, Failure(ExitCode.NOT_FOUND, "unknown_contact")),
+    (ledger.KeyMissing, Failure(ExitCode.INCIDENT, "key_missing")),
+    (ledger.TamperError, Failure(ExitCode.INCIDENT, "tampered")),
+    (ErasureIncomplete, Failure(ExitCode.INCIDENT, "erasure_incomplete")),
+    (EventUnreadable, Failure(ExitCode.INCIDENT, "unreadable_event")),
+    (UnknownTopic, Failure(ExitCode.INCIDENT, "unknown_topic")),
+    (ledger.SettingsRefused, Failure(ExitCode.SETTINGS, "settings_refused")),
+    (ledger.LedgerError, Failure(ExitCode.REFUSED, "refused")),
+    (ProjectionError, Failure(ExitCode.REFUSED, "refused")),
+    (CommandRefused, Failure(ExitCode.REFUSED, "refused")),
+    (CampaignNotOpen, Failure(ExitCode.REFUSED, "campaign_not_open")),
+    (InvalidAddress, Failure(ExitCode.REFUSED, "invalid_address")),
+    (InvalidScope, Failure(ExitCode.REFUSED, "invalid_scope")),
+    (ImportFileError, Failure(ExitCode.REFUSED, "unreadable_file")),
+    (
+        psycopg.errors.InsufficientPrivilege,
+        Failure(ExitCode.SETTINGS, "insufficient_privilege", "The database role may not do this. Run: lethe doctor."),
+    ),
+    (
+        psycopg.errors.UndefinedTable,
+        Failure(ExitCode.SETTINGS, "not_migrated", "The database is not up to date. Run: lethe migrate."),
+    ),
+    (KeyboardInterrupt, Failure(ExitCode.INTERRUPTED, "interrupted", "Interrupted. What was confirmed stays done.")),
+)
+
+
+def failure_of(error: BaseException) -> tuple[Failure, str]:
+    """How an error is told, and in which words."""
+    if isinstance(error, CommandFailed):
+        return error.failure, str(error)
+    if isinstance(error, ValidationError) and error.title == "Settings":
+        wrong = "; ".join(f"LETHE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
+        return Failure(ExitCode.SETTINGS, "settings_refused"), f"A setting cannot be used. {wrong}."
+    if isinstance(error, CommandRefused):
+        return Failure(ExitCode.REFUSED, error.reason), str(error)
+    for kind, failure in FAILURES:
+        if isinstance(error, kind):
+            return failure, failure.text or str(error)
+    where = (places(error.__traceback__) or ["nowhere"])[-1]
+    text = f"This is a fault of the program: {type(error).__name__} at {where}. Please report it with this line."
+    return Failure(ExitCode.FAULT, "fault"), text
+
+
+ORDER: Final = (
+    *("demo", "doctor", "account", "apikey", "contacts", "consents", "suppressions"),
+    *("campaign", "authorise", "feedback", "subject", "events", "erase"),
+    *("serve", "worker", "migrate", "rebuild"),
+)
+
+
+class FailingGroup(TyperGroup):
+    """The root command: the edge of the process, where every error becomes a line and an exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands in the order in which one comes to need them."""
+        return [name for name in ORDER if name in self.commands] + [n for n in self.commands if n not in ORDER]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command named. Usage errors and `typer.Exit` carry an exit code of their own and pass."""
+        try:
+            return super().invoke(ctx)
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
+                raise
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:  # Our reader has enough.
+                sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  it lives until the process ends
+                raise typer.Exit(ExitCode.DONE) from None
+            raise typer.Exit(_told(ctx.meta, error)) from None
+
+
+def _told(meta: Mapping[str, Any], error: BaseException) -> int:
+    failure, text = failure_of(error)
+    output = Output(bool(meta.get(AS_JSON)))
+    output.note(f"lethe: {text}")
+    if output.as_json:
+        output.line({"error": failure.name, "message": text, "exit_code": int(failure.code)})
+    return int(failure.code)

@@ -1,0 +1,193 @@
+"""`lethe serve`, `lethe worker`, `lethe migrate`, `lethe rebuild`: the program as a service, and its upkeep."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, Literal
+
+import structlog
+import typer
+import uvicorn
+
+from api.bootstrap import Instance, embedded_server, embedded_urls, make_worker
+from api.cli.checks import examine, failed
+from api.cli.checks_safety import HARD_CHECKS
+from api.cli.failures import CommandFailed, ExitCode
+from api.cli.options import AccountOption, JsonFlag, instance_of, ledger_of, settings
+from api.cli.output import Output, counted
+from api.http.app import create_app
+from api.settings import Settings
+from ledger.errors import SettingsRefused
+from ledger.migrate import migrate_ledger, migrate_vault
+from projections.rebuild import REBUILDABLE, rebuild
+
+STOP_SECONDS_MAX: Final = 30  # a request under way may finish; then the server goes
+BACKLOG: Final = 2048
+ProjectionName = Literal["standing", "campaign_view", "change_feed"]
+
+log = structlog.get_logger("lethe.cli")
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Default: LETHE_HOST.", show_default=False)] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Default: LETHE_PORT; 0 picks a free one.", show_default=False)
+    ] = None,
+    worker: Annotated[
+        bool | None,
+        typer.Option("--worker/--no-worker", help="Run a worker in this process as well. Default: on a laptop."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Serve the HTTP API and its docs page, until interrupted."""
+    output = Output(as_json)
+    found = settings()
+    refuse_unsafe(found)
+    beside = found.environment != "production" if worker is None else worker
+    chosen = found.port if port is None else port
+
+    def ready(url: str) -> None:
+        said = f"Serving on {url}. Docs: {url}/docs. Stop with Ctrl-C."
+        output.answer({"url": url, "docs": f"{url}/docs", "worker": beside}, said)
+
+    with instance_of(found) as instance:
+        serve_instance(instance, host=host or found.host, port=chosen, worker=beside, ready=ready)
+
+
+def run_worker(as_json: JsonFlag = False) -> None:
+    """Keep projections up to date and finish erasures, until stopped.
+
+    Any number of workers may run.
+    """
+    output = Output(as_json)
+    found = settings()
+    refuse_unsafe(found)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with instance_of(found) as instance:
+        output.answer({"working": True}, "Working. Stop with Ctrl-C.")
+        make_worker(instance).run(stop)
+
+
+def migrate(as_json: JsonFlag = False) -> None:
+    """Bring both databases up to date.
+
+    Runs as their owner: LETHE_LEDGER_OWNER_URL and LETHE_VAULT_OWNER_URL.
+    """
+    output = Output(as_json)
+    found = settings()
+    if found.ledger_url is None and found.ledger_owner_url is None:
+        with embedded_server(found) as server:
+            embedded_urls(server)
+        output.answer({"ledger": [], "vault": []}, "The embedded databases are up to date.")
+        return
+    if found.ledger_owner_url is None or found.vault_owner_url is None:
+        raise SettingsRefused("Migrations run as the owner: set LETHE_LEDGER_OWNER_URL and LETHE_VAULT_OWNER_URL.")
+    applied = {
+        "ledger": migrate_ledger(found.ledger_owner_url, login=False),
+        "vault": migrate_vault(found.vault_owner_url, login=False),
+    }
+    said = [f"{name}: {', '.join(names) if names else 'up to date'}" for name, names in applied.items()]
+    output.answer(applied, *said)
+
+
+def rebuild_projection(
+    name: Annotated[ProjectionName, typer.Argument(help=f"One of {', '.join(REBUILDABLE)}.")],
+    account: AccountOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Build a projection again, while the old one serves.
+
+    It comes from the log alone. What was erased stays erased.
+    """
+    output = Output(as_json)
+    with ledger_of(account) as (instance, ledger):
+        ledger.account()
+        with output.progress(f"Rebuilding {name}") as bar:
+            done = rebuild(ledger, instance.rebuilder, name, bar.to)
+    output.answer(
+        {"rebuilt": done.projection, "position": done.position},
+        f"Rebuilt {done.projection} from {counted(done.position, 'event')}; the new one serves.",
+    )
+
+
+def refuse_unsafe(found: Settings) -> None:
+    """In production, refuse to start while a promise does not hold. Raises `CommandFailed`."""
+    if found.environment != "production":
+        return
+    bad = failed(examine(found, HARD_CHECKS), hard_only=True)
+    if bad:
+        said = "; ".join(f"{finding.check}: {finding.seen}" for finding in bad)
+        raise CommandFailed(ExitCode.SETTINGS, "unsafe", f"Not started. {said}. For what to do, run: lethe doctor")
+
+
+def serve_instance(
+    instance: Instance,
+    *,
+    host: str,
+    port: int,
+    worker: bool,
+    ready: Callable[[str], None],
+) -> None:
+    """Serve a running instance until interrupted. `ready` is told the URL once the port is ours."""
+    config = uvicorn.Config(
+        create_app(instance),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=STOP_SECONDS_MAX,
+    )
+    with _listening(host, port) as listener, _working(instance, wanted=worker):
+        url = _url(listener)
+        ready(url)
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            log.info("stopped")
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise CommandFailed(
+            ExitCode.REFUSED,
+            "port_taken",
+            f"Port {port} of {host} cannot be had. Take another: --port 0 picks a free one.",
+        ) from None
+    with listener:
+        yield listener
+
+
+def _url(listener: socket.socket) -> str:
+    address: Any = listener.getsockname()
+    host = address[0] if ":" not in address[0] else f"[{address[0]}]"
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{address[1]}"  # noqa: S104  shown, not bound
+
+
+@contextmanager
+def _working(instance: Instance, *, wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    stop = threading.Event()
+    thread = threading.Thread(target=make_worker(instance).run, args=(stop,), name="lethe-worker", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(STOP_SECONDS_MAX)

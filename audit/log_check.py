@@ -1,0 +1,399 @@
+"""Checks of a whole log, made from outside the code that wrote it: order, places, digests, and no send after a "no".
+
+`check_log` needs nothing but a connection and reads the log in keyset pages (invariant I3). `check_no_send_after_no`
+uses the living keys to find whose each message was, and holds every authorisation against what its person had said
+before it (invariant I1). The rule is written here a second time, on purpose and more simply than in
+`domain/permission.py`: the last covering word decides, and only a later, evidenced and effective grant takes a "no"
+back (I7). Messages of erased persons cannot be found any more, by design (I11): who wants them checked remembers
+their `StandingRow` from before and gives it as `also`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+from psycopg import Connection
+
+from domain import subject as subjects
+from domain.campaign import Campaign
+from domain.facts import Fact, opened
+from domain.ids import month_of
+from domain.message import SendAuthorised
+from domain.scope import covers, is_transactional, purpose_scope
+from domain.suppression import SuppressionImposed, SuppressionLifted
+from ledger.application import Ledger
+from ledger.entry import canonical, check_digests, entry_time, unpack_sealed
+from ledger.errors import TamperError
+from ledger.keyring import LINK
+from ledger.links import link_scope, message_id
+from ledger.ports import StandingRow
+from ledger.vault import TENANT_HOLDER, KeyName
+
+ROWS_PER_PAGE = 2_000
+PERSONS_PER_PAGE = 500
+FINDINGS_MAX = 1_000
+"""A log with more findings than this is broken; the rest would say nothing new."""
+
+SELECT_PAGE = """
+SELECT position, stream_id, version, topic, recorded_at, entry, sealed FROM lethe.event
+WHERE tenant_id = %s AND position > %s ORDER BY position LIMIT %s
+"""
+SELECT_VERSIONS = """
+SELECT stream_id, version, position FROM lethe.event
+WHERE tenant_id = %s AND (stream_id, version) > (%s, %s) ORDER BY stream_id, version LIMIT %s
+"""
+SELECT_HEAD = "SELECT position, recorded_at FROM lethe.head WHERE tenant_id = %s"
+COUNT_EVENTS = "SELECT count(*) FROM lethe.event WHERE tenant_id = %s AND position BETWEEN 1 AND %s"
+SELECT_LIVING = """
+SELECT fingerprint FROM lethe.standing WHERE tenant_id = %s AND generation = %s AND fingerprint > %s
+ORDER BY fingerprint LIMIT %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: where in the log, by which rule, and in words. Position 0 speaks of the whole log."""
+
+    position: int
+    rule: str
+    text: str
+
+
+# Order, places and digests (I3) -------------------------------------------------------------------------------------
+
+
+def check_log(source: Connection[Any] | str, tenant: UUID) -> list[Finding]:
+    """Everything wrong with the order, the places or the sealed bytes of one tenant's log; empty if it is whole.
+
+    `source` is a connection or a URL whose role may read `lethe.event` and `lethe.head`.
+    """
+    with _connected(source) as connection:
+        findings: list[Finding] = []
+        for found in _problems(connection, tenant):
+            findings.append(found)
+            if len(findings) >= FINDINGS_MAX:
+                break
+        return findings
+
+
+def _problems(connection: Connection[Any], tenant: UUID) -> Iterator[Finding]:
+    # The head is read first: what is appended meanwhile lies behind it and is not looked at.
+    head = connection.execute(SELECT_HEAD, (tenant,)).fetchone()
+    if head is None:
+        yield Finding(0, "head", "The tenant has no head row.")
+        return
+    end, last_recorded_at = head
+    yield from _along_positions(connection, tenant, end, last_recorded_at)
+    yield from _along_streams(connection, tenant, end)
+
+
+def _along_positions(
+    connection: Connection[Any], tenant: UUID, end: int, last_recorded_at: datetime
+) -> Iterator[Finding]:
+    position, recorded_at, count = 0, datetime.min.replace(tzinfo=UTC), 0
+    for row in _pages(connection, SELECT_PAGE, tenant, (0,), 1):
+        if row[0] > end:
+            break
+        if row[0] != position + 1:
+            yield Finding(row[0], "gapless", f"Position {position + 1} is missing.")
+        if row[4] < recorded_at:
+            yield Finding(row[0], "recorded_at", "recorded_at runs backwards here.")
+        yield from (Finding(row[0], rule, text) for rule, text in _wrong_in_row(tenant, row))
+        position, recorded_at, count = row[0], row[4], count + 1
+    if position != end:
+        yield Finding(end, "head", f"The head points at {end}, and the log ends at {position}.")
+    elif end and recorded_at != last_recorded_at:
+        yield Finding(end, "head", "The head's recorded_at is not that of the last event.")
+    total = connection.execute(COUNT_EVENTS, (tenant, end)).fetchone()
+    if total is not None and total[0] != count:
+        yield Finding(0, "gapless", f"{total[0]} rows stand at {count} positions, or events went away while reading.")
+
+
+def _wrong_in_row(tenant: UUID, row: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    _, stream, version, topic, recorded_at, stored, sealed = row
+    try:
+        entry = orjson.loads(stored)
+        check_digests(entry, unpack_sealed(sealed))
+    except (ValueError, TamperError, AttributeError) as error:
+        yield "digest", f"The entry cannot be read, or its sealed parts are not those it vouches for: {error}"
+        return
+    if canonical(entry) != stored:
+        yield "canonical", "The entry is not written canonically (RFC 8785)."
+    place = (tenant.hex, stream.hex, version, topic, entry_time(recorded_at))
+    if tuple(entry.get(name) for name in ("tenant", "stream", "version", "topic", "recorded_at")) != place:
+        yield "place", "The entry was written for another row."
+
+
+def _along_streams(connection: Connection[Any], tenant: UUID, end: int) -> Iterator[Finding]:
+    stream, version, position = UUID(int=0), 0, 0
+    for row in _pages(connection, SELECT_VERSIONS, tenant, (UUID(int=0), 0), 2):
+        if row[0] != stream:
+            stream, version, position = row[0], 0, 0
+        if row[2] > end:
+            continue
+        if row[1] != version + 1:
+            yield Finding(row[2], "versions", f"A stream goes from version {version} to {row[1]}.")
+        if row[2] <= position:
+            yield Finding(row[2], "versions", "A stream's versions are not in the order of the log.")
+        version, position = row[1], row[2]
+
+
+def _pages(
+    connection: Connection[Any], statement: str, tenant: UUID, start: tuple[Any, ...], width: int
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of a keyset query whose key is its first `width` columns."""
+    key = start
+    while True:
+        rows = connection.execute(statement, (tenant, *key, ROWS_PER_PAGE), binary=True).fetchall()
+        yield from rows
+        if len(rows) < ROWS_PER_PAGE:
+            return
+        key = rows[-1][:width]
+
+
+@contextmanager
+def _connected(source: Connection[Any] | str) -> Iterator[Connection[Any]]:
+    if isinstance(source, str):
+        with psycopg.connect(source, autocommit=True) as connection:
+            yield connection
+    else:
+        yield source
+
+
+# No send after "no" (I1) --------------------------------------------------------------------------------------------
+
+
+def check_no_send_after_no(ledger: Ledger, *, also: Iterable[StandingRow] = ()) -> list[Finding]:
+    """Every authorisation that stands behind a covering "no" of its person which nothing had lifted; empty if none.
+
+    Looks at all living subjects of the account and at `also`, in pages of `PERSONS_PER_PAGE`.
+    """
+    with ledger.services.writer.transaction() as connection:
+        generation = ledger.appender.read_head(connection).generation
+        campaigns = dict(ledger.services.book.campaigns(connection, ledger.tenant, generation))
+    imposed = _imposed(ledger)
+    findings: list[Finding] = []
+    for page in _living(ledger, generation, also):
+        for row, sends in _sends_of(ledger, campaigns, page):
+            if not sends:
+                continue
+            said = _said(ledger, row, imposed)
+            for position, campaign in sends:
+                no = _standing_no(said, campaign, position)
+                if no is not None:
+                    findings.append(
+                        Finding(
+                            position,
+                            "send_after_no",
+                            f"Authorised although {no.what} (scope {no.scope}) was recorded at {no.position}.",
+                        )
+                    )
+                if len(findings) >= FINDINGS_MAX:
+                    return findings
+    return findings
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """One thing said about a person: a "no" with its scope, or what takes one back."""
+
+    position: int
+    occurred_at: datetime
+    what: str
+    scope: str
+    channel: str | None = None
+    evidenced: bool = False
+    confirmed: bool = False
+
+    @property
+    def is_no(self) -> bool:
+        return self.what not in _TAKES_BACK
+
+
+_TAKES_BACK = ("grant", "hand_lifted", "restriction_lifted")
+_SUBJECTS_OWN = ("objection", "complaint", "unsubscribed")
+_WORDS = ("withdrawal", "refusal")
+
+Campaigns = dict[UUID, Campaign]
+
+
+def _standing_no(said: Sequence[_Word], campaign: Campaign, send_position: int) -> _Word | None:
+    """The "no" that stood when a send was authorised, if one did."""
+    before = [word for word in said if word.position < send_position]
+    for no in before:
+        speaks = no.is_no and covers(no.scope, campaign.purpose) and no.channel in (None, campaign.channel)
+        if speaks and not any(_lifts(word, no, before, campaign) for word in before):
+            return no
+    return None
+
+
+def _lifts(word: _Word, no: _Word, before: Sequence[_Word], campaign: Campaign) -> bool:
+    """Whether one word takes a "no" back for sends of this campaign."""
+    own = purpose_scope(campaign.purpose)
+    if no.what == "restriction":
+        return word.what == "restriction_lifted" and word.position > no.position
+    if no.what == "manual":
+        return word.what == "hand_lifted" and word.scope == no.scope and word.position > no.position
+    if word.what != "grant" or word.channel != campaign.channel or not word.evidenced:
+        return False
+    if no.what in _WORDS:
+        return word.scope == own and word.position > no.position and word.occurred_at > no.occurred_at
+    if word.occurred_at <= no.occurred_at or _taken_back(word, before):
+        return False
+    if no.what == "hard_bounce":
+        return word.confirmed
+    if no.what == "erased":  # Who came back after an erasure gets service messages again, whatever they agreed to.
+        return word.position > no.position and (word.scope == own or is_transactional(campaign.purpose))
+    return no.what in _SUBJECTS_OWN and word.scope == own
+
+
+def _taken_back(grant: _Word, before: Sequence[_Word]) -> bool:
+    return any(
+        word.what in _WORDS
+        and (word.scope, word.channel) == (grant.scope, grant.channel)
+        and word.position > grant.position
+        for word in before
+    )
+
+
+def _said(ledger: Ledger, row: StandingRow, imposed: dict[bytes, list[_Word]]) -> list[_Word]:
+    """What was said about a person, in order of position: their own stream, and the list by their address."""
+    words = [word for stored in _stream(ledger, row) if (word := _word(stored)) is not None]
+    return sorted([*words, *imposed.get(row.fingerprint, ())], key=lambda word: word.position)
+
+
+def _stream(ledger: Ledger, row: StandingRow) -> list[Fact]:
+    events = ledger.log.select_streams([UUID(bytes=row.person.subject)])
+    return [ledger.sealing.open(event, personal=False) for event in events]
+
+
+_CONSENT_WORDS: dict[type[Fact], str] = {
+    subjects.ConsentWithdrawn: "withdrawal",
+    subjects.ConsentRefused: "refusal",
+}
+_NOES: dict[type[Fact], str] = {
+    subjects.ObjectionRaised: "objection",
+    subjects.ContactComplained: "complaint",
+    subjects.ContactHardBounced: "hard_bounce",
+    subjects.ContactUnsubscribed: "unsubscribed",
+}
+
+
+def _word(fact: Fact) -> _Word | None:
+    position, when = fact.position or 0, fact.occurred_at
+    if isinstance(fact, subjects.ConsentGranted):
+        # An ineffective grant lifts nothing; one that only staff's "no" blocks is the subject's word all the same.
+        if fact.imported or not (fact.effective or fact.reason in ("suppressed_manual", "suppressed_legal")):
+            return None
+        scope, confirmed = purpose_scope(fact.purpose), fact.method == "double_opt_in"
+        return _Word(position, when, "grant", scope, fact.channel, fact.evidenced, confirmed)
+    if type(fact) in _CONSENT_WORDS:
+        assert isinstance(fact, subjects.ConsentFact)
+        return _Word(position, when, _CONSENT_WORDS[type(fact)], purpose_scope(fact.purpose), fact.channel)
+    if isinstance(fact, subjects.ContactSuppressed):
+        return _Word(position, when, "legal" if fact.legal else "manual", fact.scope)
+    if isinstance(fact, subjects.NoFact):
+        return _Word(position, when, _NOES[type(fact)], fact.scope)
+    if isinstance(fact, subjects.SuppressionByHandLifted):
+        return _Word(position, when, "hand_lifted", fact.scope)
+    if isinstance(fact, subjects.ProcessingRestricted):
+        return _Word(position, when, "restriction", "all")
+    if isinstance(fact, subjects.RestrictionLifted):
+        return _Word(position, when, "restriction_lifted", "all")
+    if isinstance(fact, subjects.ErasureIntended):
+        return _Word(position, when, "erasure", "all")
+    return None
+
+
+def _imposed(ledger: Ledger) -> dict[bytes, list[_Word]]:
+    """The suppression list as the log tells it, by fingerprint, as far as its keys live."""
+    topics = (SuppressionImposed.TOPIC, SuppressionLifted.TOPIC)
+    found: dict[bytes, list[_Word]] = {}
+    position = 0
+    while True:
+        page = ledger.log.select_log(position, ROWS_PER_PAGE, topics=topics, inclusive_of_start=False)
+        for event in page:
+            fact = ledger.sealing.open(event)
+            assert isinstance(fact, SuppressionImposed | SuppressionLifted)
+            what = fact.reason if isinstance(fact, SuppressionImposed) else "hand_lifted"
+            # The list keeps days, so the day's beginning is the earliest the "no" can have been said.
+            word = _Word(fact.position or 0, _list_time(fact), what, fact.scope)
+            for fingerprint in opened(fact.fingerprints) or ():
+                found.setdefault(bytes.fromhex(fingerprint), []).append(word)
+        if len(page) < ROWS_PER_PAGE:
+            return found
+        position = page[-1].position or 0
+
+
+def _list_time(fact: SuppressionImposed | SuppressionLifted) -> datetime:
+    if isinstance(fact, SuppressionLifted):
+        return fact.occurred_at
+    since = fact.since if len(fact.since) > len("2026-11") else f"{fact.since}-01"
+    return datetime.fromisoformat(since).replace(tzinfo=UTC)
+
+
+def _living(ledger: Ledger, generation: int, also: Iterable[StandingRow]) -> Iterator[list[StandingRow]]:
+    remembered = list(also)
+    if remembered:
+        yield remembered
+    last = b""
+    while True:
+        with ledger.services.writer.transaction() as connection:
+            values = (ledger.tenant, generation, last, PERSONS_PER_PAGE)
+            fingerprints = [bytes(row[0]) for row in connection.execute(SELECT_LIVING, values, binary=True)]
+            rows = ledger.services.book.read(connection, ledger.tenant, generation, fingerprints)
+        yield list(rows.values())
+        if len(fingerprints) < PERSONS_PER_PAGE:
+            return
+        last = fingerprints[-1]
+
+
+def _sends_of(
+    ledger: Ledger, campaigns: Campaigns, page: Sequence[StandingRow]
+) -> Iterator[tuple[StandingRow, list[tuple[int, Campaign]]]]:
+    """The authorisations of each person, as position and campaign, found by computing their message ids."""
+    owners: dict[UUID, tuple[int, Campaign]] = {}
+    for campaign_id, campaign in campaigns.items():
+        keys = [key for month in _months(ledger, campaign) if (key := _link_key(ledger, month)) is not None]
+        for number, row in enumerate(page):
+            for key in keys:
+                stream = message_id(link_scope(row.person.link_key, key), campaign_id.bytes)
+                owners[UUID(bytes=stream)] = (number, campaign)
+    sends: list[list[tuple[int, Campaign]]] = [[] for _ in page]
+    streams = list(owners)
+    for start in range(0, len(streams), ROWS_PER_PAGE):
+        for event in ledger.log.select_streams(streams[start : start + ROWS_PER_PAGE]):
+            if event.topic == SendAuthorised.TOPIC:
+                assert isinstance(event.originator_id, UUID)
+                number, campaign = owners[event.originator_id]
+                sends[number].append((event.position or 0, campaign))
+    yield from zip(page, sends, strict=True)
+
+
+def _months(ledger: Ledger, campaign: Campaign) -> list[str]:
+    """The link months that a campaign's messages can stand in: its own, or for ongoing ones all until now."""
+    if campaign.kind != "ongoing":
+        return [campaign.month(campaign.registered_at)]
+    months = []
+    year, month = campaign.registered_at.year, campaign.registered_at.month
+    if month == 1:  # The month before the first is probed as well.
+        year, month = year - 1, 12
+    else:
+        month -= 1
+    end = month_of(ledger.clock())
+    while (name := f"{year:04d}-{month:02d}") <= end:
+        months.append(name)
+        year, month = (year + 1, 1) if month == 12 else (year, month + 1)
+    return months
+
+
+def _link_key(ledger: Ledger, month: str) -> bytes | None:
+    name = KeyName(TENANT_HOLDER, LINK, month)
+    return ledger.keyring.find([name]).keys.get(name)

@@ -1,0 +1,281 @@
+"""Laying out a decided chunk: message ids, tokens, entries and the answer. The hot loop of bulk authorisation.
+
+Everything here is arithmetic on what was read; nothing is looked up or written. Entries of one chunk differ in
+little but their ids, so each kind is laid out once, as an `EntryShape`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from domain.campaign import AUTHORISATION_LIFETIME, Campaign
+from domain.ids import previous_month, unix_ms
+from domain.message import ALLOWED, Message, MessageStream, SendAuthorised, SendRefused, is_open
+from domain.permission import ALREADY_SENT, UNKNOWN, Decision
+from domain.subject import recalled_position
+from ledger.append import EntryShape, ShapedRow
+from ledger.entry import ENTRY_VERSION, canonical, entry_time
+from ledger.keyring import LINK, Keyring
+from ledger.links import NO_OCCURRENCE, TokenSealer, link_scope, message_link, occurrence_tag
+from ledger.ports import StandingRow
+from ledger.vault import TENANT_HOLDER, KeyName
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One recipient as asked for. `occurrence` tells repeated messages of an ongoing campaign apart."""
+
+    index: int
+    email: str
+    occurrence: str | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came of one chunk. `first` and `last` are the positions it took, 0 for none.
+
+    `replayed` tells that the chunk was committed by an earlier request with the same Idempotency-Key.
+
+    `allowed` holds recipient, message token, expiry (as entries write times) and whether it was answered before;
+    `refused` recipient and rule; `rejected` index and reason.
+    """
+
+    allowed: list[tuple[Recipient, str, str, bool]] = field(default_factory=list)
+    refused: list[tuple[Recipient, str]] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+    first: int = 0
+    last: int = 0
+    replayed: bool = False
+
+    def stored(self) -> bytes:
+        """The answer without addresses, for repetitions of the request."""
+        allowed = [(r.index, token, expires_at, repeated) for r, token, expires_at, repeated in self.allowed]
+        refused = [(r.index, rule) for r, rule in self.refused]
+        return orjson.dumps([allowed, refused, self.rejected, self.first, self.last])
+
+    @staticmethod
+    def from_stored(stored: bytes, chunk: Sequence[Recipient]) -> Answer:
+        """The answer again, with the addresses of the repeated request."""
+        allowed, refused, rejected, first, last = orjson.loads(stored)
+        by_index = {recipient.index: recipient for recipient in chunk}
+        return Answer(
+            [(by_index[index], token, expires_at, repeated) for index, token, expires_at, repeated in allowed],
+            [(by_index[index], rule) for index, rule in refused],
+            [(index, reason) for index, reason in rejected],
+            first,
+            last,
+            replayed=True,
+        )
+
+
+class Asked:
+    """A recipient on its way: whose message it would be, and what was decided."""
+
+    __slots__ = ("decision", "fingerprint", "recipient", "row")
+
+    def __init__(self, recipient: Recipient, fingerprint: bytes) -> None:
+        self.recipient = recipient
+        self.fingerprint = fingerprint
+        self.row: StandingRow | None = None
+        self.decision: Decision = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What all messages of a chunk share: the campaign, who asked by which command, the rules of the day, the time."""
+
+    tenant: UUID
+    campaign_id: UUID
+    campaign: Campaign
+    actor: str
+    command: str
+    rules: str
+    now: datetime
+
+
+class _Place:
+    """Where a recipient's message stands: its stream, its token's nonce, its occurrence, and the link month."""
+
+    __slots__ = ("nonce", "occurrence", "sealer", "stream")
+
+    def __init__(self, stream: bytes, nonce: bytes, occurrence: bytes, sealer: TokenSealer) -> None:
+        self.stream = stream
+        self.nonce = nonce
+        self.occurrence = occurrence
+        self.sealer = sealer
+
+
+class Layout:
+    """Lays out one chunk. Ongoing campaigns look into the month before as well, where its link key still lives."""
+
+    def __init__(self, sending: Sending, keyring: Keyring) -> None:
+        self._sending = sending
+        month = sending.campaign.month(sending.now)
+        self._months = [(keyring.period_key(LINK, month), month)]
+        if sending.campaign.kind == "ongoing":
+            before = KeyName(TENANT_HOLDER, LINK, previous_month(month))
+            held = keyring.find([before]).keys.get(before)
+            if held is not None:
+                self._months.append((held, before.period))
+        self._sealers = [(key, TokenSealer(name, key)) for key, name in self._months]
+        self._campaign = sending.campaign_id.bytes
+        self._expires_at = entry_time(sending.now + AUTHORISATION_LIFETIME)
+        self._places: list[tuple[Asked, _Place, _Place | None]] = []
+        self._shapes: dict[tuple[str, int, bytes], EntryShape] = {}
+
+    def identify(self, asked: Sequence[Asked]) -> frozenset[bytes]:
+        """The message ids of this chunk, those of the month before included for ongoing campaigns."""
+        campaign, places, ids = self._campaign, self._places, []
+        (link_key, sealer), before = self._sealers[0], self._sealers[1:]
+        for one in asked:
+            row = one.row
+            if row is None:
+                continue
+            occurrence = one.recipient.occurrence
+            if occurrence is None and not before:
+                stream, nonce = message_link(link_scope(row.person.link_key, link_key), campaign)
+                places.append((one, _Place(stream, nonce, NO_OCCURRENCE, sealer), None))
+                ids.append(stream)
+                continue
+            found = [self._place(row, occurrence, *of_month) for of_month in self._sealers]
+            places.append((one, found[0], found[1] if before else None))
+            ids.extend(place.stream for place in found)
+        return frozenset(ids)
+
+    def _place(self, row: StandingRow, occurrence: str | None, link_key: bytes, sealer: TokenSealer) -> _Place:
+        scope = link_scope(row.person.link_key, link_key)
+        stream, nonce = message_link(scope, self._campaign)
+        return _Place(stream, nonce, occurrence_tag(scope, occurrence), sealer)
+
+    def count_strangers(self, asked: Sequence[Asked], answer: Answer) -> dict[str, int]:
+        """Refuse recipients without a subject, who have no message: how many, by rule."""
+        counts: dict[str, int] = {}
+        for one in asked:
+            if one.row is None:
+                rule = one.decision.rule
+                counts[rule] = counts.get(rule, 0) + 1
+                answer.refused.append((one.recipient, rule))
+        return counts
+
+    def rows(self, streams: Mapping[bytes, MessageStream], answer: Answer) -> list[ShapedRow]:
+        """The rows to record, in order of stream id, given what the message streams say; fills the answer."""
+        events = _event_ids(unix_ms(self._sending.now), len(self._places))
+        rows: list[ShapedRow] = []
+        decided: dict[bytes, tuple[str, str] | None] = {}
+        versions: dict[bytes, int] = {}
+        allowed, campaign, expires_at, shapes = answer.allowed, self._campaign, self._expires_at, self._shapes
+        for one, place_now, place_before in self._places:
+            decision, recipient = one.decision, one.recipient
+            place, message = self._held(streams, place_now, place_before) if streams else (place_now, None)
+            stream, occurrence = place.stream, place.occurrence
+            key = stream if occurrence is NO_OCCURRENCE else stream + occurrence
+            if key in decided:
+                _repeat(one, decided[key], answer)
+                continue
+            if message is not None and self._answered(one, place, message, answer):
+                continue
+            if decision.allowed:
+                assert one.row is not None
+                token = place.sealer.seal(one.row.person.handle, campaign, place.nonce, occurrence)
+                allowed.append((recipient, token, expires_at, False))
+                decided[key] = (token, expires_at)
+            else:
+                answer.refused.append((recipient, decision.rule))
+                decided[key] = None
+                if message is not None and message.decision == decision.rule:
+                    continue
+            version = versions.get(stream) or (streams[stream].version if stream in streams else 0)
+            version = versions[stream] = version + 1
+            shape = shapes.get((decision.rule, version, occurrence)) or self._shape(decision, version, occurrence)
+            rows.append((stream, events.pop(), shape))
+        rows.sort(key=_by_stream)
+        return rows
+
+    def _held(
+        self, streams: Mapping[bytes, MessageStream], place: _Place, before: _Place | None
+    ) -> tuple[_Place, Message | None]:
+        """In which of its possible streams a message stands, and what is known of it."""
+        for candidate in (place, before):
+            held = streams.get(candidate.stream) if candidate is not None else None
+            if held is not None and candidate is not None:
+                occurrence = candidate.occurrence
+                message = held.messages.get("" if occurrence == NO_OCCURRENCE else occurrence.hex())
+                if message is not None:
+                    return candidate, message
+        return place, None
+
+    def _answered(self, one: Asked, place: _Place, message: Message, answer: Answer) -> bool:
+        """Answer again what was answered before: an open authorisation, or a message that was sent."""
+        assert one.row is not None
+        if message.decision == ALLOWED and message.dispatched:
+            answer.refused.append((one.recipient, ALREADY_SENT))
+            return True
+        standing = one.row.standing
+        recalled = recalled_position(standing, self._sending.campaign.purpose) if standing.recalls else 0
+        if not one.decision.allowed or not is_open(message, entry_time(self._sending.now), recalled):
+            return False
+        token = place.sealer.seal(one.row.person.handle, self._campaign, place.nonce, place.occurrence)
+        answer.allowed.append((one.recipient, token, message.expires_at, True))
+        return True
+
+    def _shape(self, decision: Decision, version: int, occurrence: bytes) -> EntryShape:
+        sending = self._sending
+        plain: dict[str, Any] = {"campaign": sending.campaign_id.hex, "rule": decision.rule}
+        if decision.allowed:
+            plain |= {"basis": decision.basis, "expires_at": self._expires_at}
+        if occurrence != NO_OCCURRENCE:
+            plain["occurrence"] = occurrence.hex()
+        topic = SendAuthorised.TOPIC if decision.allowed else SendRefused.TOPIC
+        entry = canonical(
+            {
+                "v": ENTRY_VERSION,
+                "tenant": sending.tenant.hex,
+                "id": _ID_MARK,
+                "stream": _STREAM_MARK,
+                "version": version,
+                "topic": topic,
+                "recorded_at": _TIME_MARK,
+                "occurred_at": entry_time(sending.now),
+                "actor": sending.actor,
+                "command": sending.command,
+                "rules": sending.rules,
+                "plain": plain,
+            }
+        )
+        before_id, rest = entry.split(_ID_MARK.encode())
+        before_time, rest = rest.split(_TIME_MARK.encode())
+        before_stream, after_stream = rest.split(_STREAM_MARK.encode())
+        shape = EntryShape(topic.encode(), version, before_id, before_time, before_stream, after_stream)
+        self._shapes[decision.rule, version, occurrence] = shape
+        return shape
+
+
+_ID_MARK = "\u00abid\u00bb"
+_TIME_MARK = "\u00abtime\u00bb"
+_STREAM_MARK = "\u00abstream\u00bb"
+
+
+def _event_ids(stamp_ms: int, count: int) -> list[bytes]:
+    """UUIDv7 event ids as 32 hexadecimal digits, 72 bits of each random."""
+    stamp = f"{stamp_ms:012x}7".encode()
+    random = os.urandom(9 * count).hex().encode()
+    return [stamp + random[at : at + 3] + b"8" + random[at + 3 : at + 18] for at in range(0, 18 * count, 18)]
+
+
+def _repeat(one: Asked, earlier: tuple[str, str] | None, answer: Answer) -> None:
+    """The same recipient again in one chunk gets the same answer."""
+    if earlier is None:
+        answer.refused.append((one.recipient, one.decision.rule))
+    else:
+        answer.allowed.append((one.recipient, earlier[0], earlier[1], True))
+
+
+def _by_stream(row: ShapedRow) -> tuple[bytes, int]:
+    return row[0], row[2].version

@@ -1,0 +1,54 @@
+"""Fixtures for every test that needs a ledger: one server and one instance per session, a fresh account per test.
+
+`server` runs without fsync: what was acknowledged survives the death of any process, which is all that tests kill.
+LETHE_TEST_PG_BIN names another PostgreSQL than the wheel's (CI runs the tests marked `store` on version 15 again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from api.bootstrap import Instance, running
+from ledger.application import Ledger
+from ledger.embedded import EmbeddedPostgres
+from tests.support import SettableClock, chosen_bin_dir, settings_for
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """The session's PostgreSQL, with nothing in it yet."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), chosen_bin_dir(), fsync=False) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def _session_clock() -> SettableClock:
+    return SettableClock()
+
+
+@pytest.fixture(scope="session")
+def instance(
+    server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory, _session_clock: SettableClock
+) -> Iterator[Instance]:
+    """A running Lethe on the session's server, as the composition root wires it."""
+    with running(settings_for(server, tmp_path_factory.mktemp("lethe")), clock=_session_clock) as started:
+        yield started
+
+
+@pytest.fixture
+def clock(_session_clock: SettableClock) -> Iterator[SettableClock]:
+    """The instance's clock: real time, until the test sets it."""
+    _session_clock.reset()
+    yield _session_clock
+    _session_clock.reset()
+
+
+@pytest.fixture
+def ledger(instance: Instance, clock: SettableClock) -> Ledger:
+    """A fresh account: a German controller under the Mailkai policy."""
+    opened = instance.ledger(uuid4())
+    opened.open_account(name="Acme GmbH", pack="mailkai", country="DE", minimum_age=16, actor="cli")
+    return opened
