@@ -76,8 +76,9 @@ def configure_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    # Requests are logged by route template in api/http; a server's own access log would repeat URLs.
-    for name in ("uvicorn.access", "httpx", "httpcore"):
+    # Requests are logged by route template in api/http; a server's own access log would repeat URLs. What else it
+    # tells is what the command has said already.
+    for name in ("uvicorn.access", "uvicorn.error", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -33,7 +33,7 @@ from ledger.entry import canonical, check_digests, entry_time, unpack_sealed
 from ledger.errors import TamperError
 from ledger.keyring import LINK
 from ledger.links import link_scope, message_id
-from ledger.ports import StandingRow
+from ledger.standing_row import StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
 
 ROWS_PER_PAGE = 2_000
@@ -220,6 +220,7 @@ class _Word:
 _TAKES_BACK = ("grant", "hand_lifted", "restriction_lifted")
 _SUBJECTS_OWN = ("objection", "complaint", "unsubscribed")
 _WORDS = ("withdrawal", "refusal")
+_BLOCKED_ONLY = ("suppressed_manual", "suppressed_legal", "restricted")
 
 Campaigns = dict[UUID, Campaign]
 
@@ -290,7 +291,7 @@ def _word(fact: Fact) -> _Word | None:
     position, when = fact.position or 0, fact.occurred_at
     if isinstance(fact, subjects.ConsentGranted):
         # An ineffective grant lifts nothing; one that only staff's "no" blocks is the subject's word all the same.
-        if fact.imported or not (fact.effective or fact.reason in ("suppressed_manual", "suppressed_legal")):
+        if fact.imported or not (fact.effective or fact.reason in _BLOCKED_ONLY):
             return None
         scope, confirmed = purpose_scope(fact.purpose), fact.method == "double_opt_in"
         return _Word(position, when, "grant", scope, fact.channel, fact.evidenced, confirmed)

@@ -34,6 +34,7 @@ class Line:
     """One line of the table: a figure, its unit, and for a budget the value that is judged.
 
     `ratio` is to the contender named in `what`; where a budget is a bound on the figure itself there is none.
+    `rounds` are the figures that `value` is the median of.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Line:
     unit: str
     budget: str | None = None
     ratio: float | None = None
+    rounds: tuple[float, ...] = ()
 
     @property
     def judged(self) -> float:

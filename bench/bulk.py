@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from statistics import median
 
 from bench.budgets import Line
 from bench.contenders import RawPostgres, StockEventsourcing
@@ -48,21 +49,28 @@ def measure(stand: Stand) -> list[Line]:
             sizes.rounds,
         )
     rates = medians(found)
-    raw_copy, put, save = rates["copy"], rates["put"], rates["save"]
-    ours, sealed = rates["authorise"], rates["engage"]
+    put, copied = rates["put"], rates["copy"]
     batches = f"batches of {sizes.stock_batch:,}"
     return [
-        Line("raw_copy", "raw binary COPY of the same rows and indexes", raw_copy, "rows/s"),
-        Line("stock_save", f"stock eventsourcing, EventStore.put, {batches}", put, "events/s"),
-        Line("stock_application_save", f"stock eventsourcing, Application.save, {batches}", save, "events/s"),
-        _line("authorise", "bulk authorisation : stock put", ours, "authorise_vs_stock_save", put),
-        _line("authorise", "bulk authorisation : raw COPY", ours, "authorise_vs_raw_copy", raw_copy),
-        _line("engagement", "bulk sealed engagement : stock put", sealed, "engagement_vs_stock_save", put),
+        _line(found, "copy", "raw_copy", "raw binary COPY of the same rows and indexes"),
+        _line(found, "put", "stock_save", f"stock eventsourcing, EventStore.put, {batches}"),
+        _line(found, "save", "stock_application_save", f"stock eventsourcing, Application.save, {batches}"),
+        _line(found, "authorise", "authorise", "bulk authorisation : stock put", "authorise_vs_stock_save", put),
+        _line(found, "authorise", "authorise", "bulk authorisation : raw COPY", "authorise_vs_raw_copy", copied),
+        _line(found, "engage", "engagement", "bulk sealed engagement : stock put", "engagement_vs_stock_save", put),
     ]
 
 
-def _line(name: str, what: str, ours: float, budget: str, contender: float) -> Line:
-    return Line(name, what, ours, "rows/s", budget, ours / contender)
+def _line(
+    found: Mapping[str, list[float]],
+    contender: str,
+    name: str,
+    what: str,
+    budget: str | None = None,
+    against: float | None = None,
+) -> Line:
+    value = median(found[contender])
+    return Line(name, what, value, "rows/s", budget, value / against if against else None, tuple(found[contender]))
 
 
 def engagement(tokens: Sequence[str], when: datetime, start: int = 0) -> list[FeedbackEvent]:

@@ -22,6 +22,7 @@ from bench.timing import interleaved, medians
 PEOPLE_ASKED_ABOUT = 2000
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 10.0
+LOAD_SECONDS_MAX = 60.0
 
 
 def measure(stand: Stand) -> list[Line]:
@@ -87,6 +88,7 @@ def load(order: dict[str, Any]) -> dict[str, float]:
         input=json.dumps(order).encode(),
         stdout=subprocess.PIPE,
         cwd=ROOT,
+        timeout=LOAD_SECONDS_MAX,
     )
     found: dict[str, float] = json.loads(done.stdout)
     if found["failed"] or not found["requests"]:

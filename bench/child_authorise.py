@@ -16,7 +16,7 @@ from uuid import UUID
 
 from api.bootstrap import running
 from api.settings import Settings
-from ledger.authorise import Recipient
+from ledger.authorise_layout import Recipient
 
 
 def main() -> None:

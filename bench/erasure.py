@@ -21,7 +21,7 @@ from domain.ids import month_of
 from domain.message import MessageClicked, MessageOpened
 from domain.personal import Engagement, EngagementTechnical, Erased, Personal
 from domain.subject_commands import RecordConsent
-from ledger.authorise import Recipient
+from ledger.authorise_layout import Recipient
 from ledger.keyring import LINK
 from ledger.links import link_scope, message_id
 from ledger.mapper import Holder, LedgerEvent

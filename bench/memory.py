@@ -8,6 +8,8 @@ import subprocess
 from bench.budgets import Line
 from bench.stand import ROOT, Stand, python, register
 
+CHILD_SECONDS_MAX = 1800.0
+
 
 def measure(stand: Stand) -> list[Line]:
     """A child process of its own authorises everybody again and again, as occurrences of an ongoing campaign."""
@@ -26,6 +28,7 @@ def measure(stand: Stand) -> list[Line]:
         stdout=subprocess.PIPE,
         cwd=ROOT,
         env=stand.environment(),
+        timeout=CHILD_SECONDS_MAX,
     )
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["allowed"] == sizes.streamed, "The child did not authorise everybody."

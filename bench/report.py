@@ -49,7 +49,14 @@ def as_object(lines: Sequence[Line], failed: Mapping[str, str], skipped: Mapping
         "not_measured": [{"name": b.name, "reason": skipped[b.name]} for b in BUDGETS if b.name in skipped],
         "failed": [{"name": name, "reason": reason} for name, reason in failed.items()],
         "figures": [
-            {"name": line.name, "what": line.what, "value": _rounded(line.value), "unit": line.unit} for line in lines
+            {
+                "name": line.name,
+                "what": line.what,
+                "value": _rounded(line.value),
+                "unit": line.unit,
+                "rounds": [_rounded(found) for found in line.rounds],
+            }
+            for line in lines
         ],
         "machine": {
             "cores": os.cpu_count(),

@@ -24,7 +24,7 @@ from api.bootstrap import LEDGER_DATABASE, DatabaseUrls, Instance, embedded_urls
 from api.settings import Settings
 from domain.subject_commands import AddContact, RecordConsent
 from ledger.application import Ledger
-from ledger.authorise import Answer, Recipient
+from ledger.authorise_layout import Answer, Recipient
 from ledger.embedded import EmbeddedPostgres
 from ledger.subjects import Act
 

@@ -14,6 +14,7 @@ from domain import scope as scopes
 from domain import standing as states
 from domain.facts import BY_TENANT_AND_DAY, Fact, SealedBy, opened
 from domain.ids import micros
+from domain.permission import GRANT_STANDS_BUT_BLOCKED
 from domain.personal import ConsentEvidence, Feed, Identity, Personal, SuppressionData
 from domain.standing import No, Permission, Standing, permission_key
 
@@ -276,7 +277,7 @@ def recalled_at(standing: Standing, purpose: str) -> int:
 def _take_consent(after: Standing, fact: ConsentFact, position: int) -> None:
     key = permission_key(fact.purpose, fact.channel)
     held = after.permissions.get(key)
-    if isinstance(fact, ConsentGranted) and not fact.effective:
+    if isinstance(fact, ConsentGranted) and not (fact.effective or fact.reason in GRANT_STANDS_BUT_BLOCKED):
         return
     if isinstance(fact, ConsentRequested) and held is not None:
         return

@@ -40,8 +40,9 @@ from ledger.group_commit import GroupCommitter
 from ledger.idempotency import PartStore
 from ledger.keyring import PEPPER, Keyring
 from ledger.mapper import SealingMapper
-from ledger.ports import Clock, StandingBook, StandingRow
+from ledger.ports import Clock, StandingBook
 from ledger.recorder import LedgerFactory, ReaderPool, TenantRecorder
+from ledger.standing_row import StandingRow
 from ledger.streams import next_version
 from ledger.subjects import Act, Outcome, SubjectDesk
 from ledger.suppressing import SuppressionDesk

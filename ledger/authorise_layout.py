@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -24,11 +25,11 @@ from ledger.append import EntryShape, ShapedRow
 from ledger.entry import ENTRY_VERSION, canonical, entry_time
 from ledger.keyring import LINK, Keyring
 from ledger.links import NO_OCCURRENCE, TokenSealer, link_scope, message_link, occurrence_tag
-from ledger.ports import StandingRow
+from ledger.standing_row import StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recipient:
     """One recipient as asked for. `occurrence` tells repeated messages of an ongoing campaign apart."""
 
@@ -140,7 +141,7 @@ class Layout:
                 continue
             occurrence = one.recipient.occurrence
             if occurrence is None and not before:
-                stream, nonce = message_link(link_scope(row.person.link_key, link_key), campaign)
+                stream, nonce = message_link(link_scope(row.link_key, link_key), campaign)
                 places.append((one, _Place(stream, nonce, NO_OCCURRENCE, sealer), None))
                 ids.append(stream)
                 continue
@@ -150,7 +151,7 @@ class Layout:
         return frozenset(ids)
 
     def _place(self, row: StandingRow, occurrence: str | None, link_key: bytes, sealer: TokenSealer) -> _Place:
-        scope = link_scope(row.person.link_key, link_key)
+        scope = link_scope(row.link_key, link_key)
         stream, nonce = message_link(scope, self._campaign)
         return _Place(stream, nonce, occurrence_tag(scope, occurrence), sealer)
 
@@ -183,7 +184,7 @@ class Layout:
                 continue
             if decision.allowed:
                 assert one.row is not None
-                token = place.sealer.seal(one.row.person.handle, campaign, place.nonce, occurrence)
+                token = place.sealer.seal(one.row.handle, campaign, place.nonce, occurrence)
                 allowed.append((recipient, token, expires_at, False))
                 decided[key] = (token, expires_at)
             else:
@@ -195,7 +196,7 @@ class Layout:
             version = versions[stream] = version + 1
             shape = shapes.get((decision.rule, version, occurrence)) or self._shape(decision, version, occurrence)
             rows.append((stream, events.pop(), shape))
-        rows.sort(key=_by_stream)
+        rows.sort(key=_BY_STREAM)
         return rows
 
     def _held(
@@ -221,7 +222,7 @@ class Layout:
         recalled = recalled_position(standing, self._sending.campaign.purpose) if standing.recalls else 0
         if not one.decision.allowed or not is_open(message, entry_time(self._sending.now), recalled):
             return False
-        token = place.sealer.seal(one.row.person.handle, self._campaign, place.nonce, place.occurrence)
+        token = place.sealer.seal(one.row.handle, self._campaign, place.nonce, place.occurrence)
         answer.allowed.append((one.recipient, token, message.expires_at, True))
         return True
 
@@ -257,6 +258,9 @@ class Layout:
         return shape
 
 
+_BY_STREAM = itemgetter(0)
+"""Stable, so that versions of one stream stay in the order in which they were decided."""
+
 _ID_MARK = "\u00abid\u00bb"
 _TIME_MARK = "\u00abtime\u00bb"
 _STREAM_MARK = "\u00abstream\u00bb"
@@ -275,7 +279,3 @@ def _repeat(one: Asked, earlier: tuple[str, str] | None, answer: Answer) -> None
         answer.refused.append((one.recipient, one.decision.rule))
     else:
         answer.allowed.append((one.recipient, earlier[0], earlier[1], True))
-
-
-def _by_stream(row: ShapedRow) -> tuple[bytes, int]:
-    return row[0], row[2].version

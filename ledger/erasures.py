@@ -26,8 +26,9 @@ from ledger.append import Appender, LockedTenant
 from ledger.fingerprints import Fingerprinter
 from ledger.keyring import Keyring
 from ledger.mapper import Draft, Holder, SealingMapper
-from ledger.ports import Clock, StandingBook, StandingRow, SuppressionRow
+from ledger.ports import Clock, StandingBook, SuppressionRow
 from ledger.sealing import open_box, scope_key, seal_box
+from ledger.standing_row import StandingRow
 from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName
 
 ERASED_CAUSE = "erased"

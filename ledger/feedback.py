@@ -45,8 +45,9 @@ from ledger.links import (
 )
 from ledger.mapper import Draft
 from ledger.overlap import OwnWrites
-from ledger.ports import Clock, StandingBook, StandingRow
+from ledger.ports import Clock, StandingBook
 from ledger.sealing import length_prefixed, open_box, scope_key, seal_box, seal_with_aad
+from ledger.standing_row import StandingRow
 from ledger.streams import read_message_streams
 from ledger.subjects import Act, SubjectDesk
 from ledger.vault import TENANT_HOLDER, KeyName
@@ -218,7 +219,7 @@ class FeedbackDesk:
             if event.kind in ("opened", "clicked") and not campaign.tracking_disclosed:
                 answer.dropped.append((event.index, TRACKING_NOT_DISCLOSED))
                 continue
-            scope = link_scope(row.person.link_key, link_key)
+            scope = link_scope(row.link_key, link_key)
             tag = provider_event_tag(scope, event.event_id or _without_event_id(event))
             stream = message_id(scope, token.campaign)
             matched.append(_Matched(event, token, row, campaign, stream, tag, min(event.occurred_at, now)))
@@ -304,7 +305,7 @@ class FeedbackDesk:
         with self._appender.locked() as locked:
             if not self._still_true(prepared, writes, locked):
                 living = self._still_living(prepared, locked)
-                prepared.matched = [m for m in prepared.matched if m.row.person.handle in living]
+                prepared.matched = [m for m in prepared.matched if m.row.handle in living]
                 prepared.streams = read_message_streams(locked.connection, self._tenant, list(prepared.ids))
             drafts = self._drafts(prepared, command, actor)
             locked.record(drafts, restricts=False)
@@ -324,9 +325,9 @@ class FeedbackDesk:
 
     def _still_living(self, prepared: _Prepared, locked: LockedTenant) -> set[bytes]:
         """The fence: nothing is written for a person whose erasure was intended in the meantime."""
-        handles = list({m.row.person.handle for m in prepared.matched})
+        handles = list({m.row.handle for m in prepared.matched})
         rows = self._book.read_handles(locked.connection, self._tenant, locked.generation, handles)
-        prepared.unmatched.extend((m.event, ERASED_PERSON) for m in prepared.matched if m.row.person.handle not in rows)
+        prepared.unmatched.extend((m.event, ERASED_PERSON) for m in prepared.matched if m.row.handle not in rows)
         return set(rows)
 
     def _drafts(self, prepared: _Prepared, command: str, actor: str) -> list[tuple[Draft, int]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
+from time import sleep
 from typing import Generic, TypeVar
 
 import psycopg
@@ -19,6 +20,8 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 GROUP_SIZE_MAX = 256
+GATHER_SECONDS = 0.0004
+"""How long a leader waits for company, and only if the group before had some."""
 
 
 class _Ticket(Generic[A, R]):
@@ -46,6 +49,7 @@ class GroupCommitter(Generic[A, R]):
         self._lock = Lock()
         self._waiting: deque[_Ticket[A, R]] = deque()
         self._led = False
+        self._last_group = 1
 
     def submit(self, act: A) -> R:
         """Carry out one act, in a group if others wait; returns once it is durable."""
@@ -64,9 +68,12 @@ class GroupCommitter(Generic[A, R]):
 
     def _lead(self) -> None:
         """Carry out one group, which holds this thread's own ticket, and pass the lead on."""
+        if 1 < self._last_group != len(self._waiting):
+            sleep(GATHER_SECONDS)  # Those of the last group are on their way back; without them every other group is one.
         with self._lock:
             size = min(len(self._waiting), self._group_size_max)
             group = [self._waiting.popleft() for _ in range(size)]
+            self._last_group = size
         try:
             self._settle(group)
         finally:

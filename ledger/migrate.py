@@ -1,6 +1,6 @@
 """Migrations: numbered `.sql` files, `pre` and `post`, applied in order in one transaction each.
 
-They run as the owner of the databases (`LETHE_MIGRATE_LEDGER_URL`, `LETHE_MIGRATE_VAULT_URL`), which also makes the
+They run as the owner of the databases (`LETHE_LEDGER_OWNER_URL`, `LETHE_VAULT_OWNER_URL`), which also makes the
 roles; the program itself runs with roles that own nothing.
 """
 

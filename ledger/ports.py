@@ -15,56 +15,10 @@ from uuid import UUID
 from psycopg import Connection
 
 from domain.campaign import Campaign
-from domain.standing import Standing, Suppression
+from domain.standing import Suppression
+from ledger.standing_row import Person, StandingRow
 
 Clock = Callable[[], datetime]
-
-
-@dataclass(slots=True)
-class Person:
-    """The secrets that belong to one living subject: its stream, its kid, and its link key with the handle."""
-
-    subject: bytes
-    kid: bytes
-    handle: bytes
-    link_key: bytes
-    link_generation: int
-
-
-class StandingRow:
-    """A subject as the inline projection knows it: who it is and how it stands.
-
-    The standing of a row that was read is unpacked when it is first asked for: feedback needs it for few events.
-    """
-
-    __slots__ = ("_standing", "_unpack", "fingerprint", "person")
-
-    def __init__(
-        self,
-        fingerprint: bytes,
-        person: Person,
-        standing: Standing | None,
-        unpack: Callable[[], Standing] | None = None,
-    ) -> None:
-        self.fingerprint = fingerprint
-        self.person = person
-        self._standing = standing
-        self._unpack = unpack
-
-    @property
-    def standing(self) -> Standing:
-        """How the subject stands."""
-        if self._standing is None:
-            assert self._unpack is not None
-            self._standing = self._unpack()
-        return self._standing
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, StandingRow) and (
-            (self.fingerprint, self.person, self.standing) == (other.fingerprint, other.person, other.standing)
-        )
-
-    __hash__ = None  # type: ignore[assignment]  # Rows are compared, never keyed by.
 
 
 @dataclass(slots=True)
@@ -87,6 +41,12 @@ class StandingBook(Protocol):
     def read_handles(
         self, connection: Connection[Any], tenant: UUID, generation: int, handles: Sequence[bytes]
     ) -> dict[bytes, StandingRow]: ...
+
+    def fetch(
+        self, connection: Connection[Any], tenant: UUID, generation: int, fingerprints: Sequence[bytes]
+    ) -> Sequence[Any]: ...
+
+    def unseal(self, tenant: UUID, fetched: Sequence[Any]) -> dict[bytes, StandingRow]: ...
 
     def resolve(
         self, connection: Connection[Any], tenant: UUID, generation: int, fingerprints: Sequence[bytes]

@@ -36,7 +36,8 @@ from ledger.fingerprints import Fingerprinter
 from ledger.keyring import LINK, Keyring
 from ledger.links import handle_of
 from ledger.mapper import Draft, Holder, SealingMapper
-from ledger.ports import Clock, Person, StandingBook, StandingRow
+from ledger.ports import Clock, StandingBook
+from ledger.standing_row import Person, StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
 
 REFUSALS = (CommandRefused, InvalidAddress, InvalidScope, PeriodDestroyed, KeyDestroyed)
@@ -85,7 +86,8 @@ class _Subject:
     now: StandingRow
     is_new: bool
     facts: list[tuple[Fact, Draft]] = field(default_factory=list)
-    moved_from: bytes | None = None
+    left: list[bytes] = field(default_factory=list)
+    """The fingerprints of addresses that this transaction corrected away."""
 
 
 LockedExtra = Callable[[LockedTenant, Sequence[Outcome]], Any]
@@ -248,7 +250,7 @@ class SubjectDesk:
             after = evolve(after, fact, locked.head.position + 1)
         subject.facts.extend(zip(headed, drafts, strict=True))
         if fingerprint != subject.now.fingerprint:
-            subject.moved_from = subject.moved_from or (None if subject.is_new else subject.before.fingerprint)
+            subject.left.append(subject.now.fingerprint)
             by_fingerprint[fingerprint] = subject
         subject.now = StandingRow(fingerprint, subject.now.person, after)
         case.facts = headed
@@ -300,9 +302,10 @@ class SubjectDesk:
             for fact, _ in subject.facts:
                 standing = evolve(standing, fact, position_of[fact.event_id])
             row = StandingRow(subject.now.fingerprint, subject.now.person, standing)
-            if subject.moved_from is not None and subject.moved_from != row.fingerprint:
-                self._book.move(locked.connection, self._tenant, locked.generation, subject.moved_from, row)
-            else:
+            left = [fingerprint for fingerprint in dict.fromkeys(subject.left) if fingerprint != row.fingerprint]
+            for fingerprint in left:
+                self._book.move(locked.connection, self._tenant, locked.generation, fingerprint, row)
+            if not left:
                 rows.append(row)
         self._book.write(locked.connection, self._tenant, locked.generation, rows)
         return [

@@ -19,7 +19,8 @@ from domain.suppression import SuppressionImposed, SuppressionLifted
 from ledger.append import Appender, LockedTenant, Receipt
 from ledger.fingerprints import Fingerprinter
 from ledger.mapper import Draft, SealingMapper
-from ledger.ports import Clock, StandingBook, StandingRow, SuppressionRow
+from ledger.ports import Clock, StandingBook, SuppressionRow
+from ledger.standing_row import StandingRow
 from ledger.subjects import Act, SubjectDesk
 
 
@@ -84,7 +85,22 @@ class SuppressionDesk:
                 probes[index] = self._fingerprint.every(request.email)
             except (InvalidAddress, InvalidScope) as error:
                 answer.rejected.append((index, str(error)))
-        acts: list[Act] = []
+        while probes:
+            acts = self._impose_on_known_or_not(requests, probes, actor, answer)
+            # Who was erased in the meantime is a stranger now, and goes through the list.
+            erased = self._impose_on_subjects(acts, answer)
+            probes = {index: probes[index] for index in erased}
+        return answer
+
+    def _impose_on_known_or_not(
+        self,
+        requests: Sequence[SuppressionRequest],
+        probes: dict[int, tuple[bytes, ...]],
+        actor: str,
+        answer: SuppressionAnswer,
+    ) -> list[tuple[int, Act]]:
+        """Put the addresses of strangers on the list; returns what is to be said in the streams of the others."""
+        acts: list[tuple[int, Act]] = []
         with self._appender.locked() as locked:
             every = [f for fingerprints in probes.values() for f in fingerprints]
             known = self._book.resolve(locked.connection, self._tenant, locked.generation, every)
@@ -93,15 +109,14 @@ class SuppressionDesk:
                 request = requests[index]
                 if any(f in known for f in fingerprints):
                     command = SayNo(request.cause, request.scope, request.since, request.campaign)
-                    acts.append(Act(command, address=request.email, actor=actor))
+                    acts.append((index, Act(command, address=request.email, actor=actor)))
                 else:
                     strangers.append((request, fingerprints))
             self._impose_on_strangers(locked, strangers, actor, answer)
             receipt = locked.receipt()
         if receipt is not None:
             answer.receipts.append(receipt)
-        self._impose_on_subjects(acts, answer)
-        return answer
+        return acts
 
     def lift(self, email: str, scope: str, *, actor: str) -> None:
         """Take back what staff imposed by hand, on the list and in the person's stream. Raises `CommandRefused`."""
@@ -146,12 +161,14 @@ class SuppressionDesk:
         drafts: list[tuple[Draft, int]] = []
         entries: dict[tuple[bytes, str, str], SuppressionRow] = {}
         for request, fingerprints in strangers:
-            held = {(e.scope, e.cause) for f in fingerprints for e in listed.get(f, ())}
+            since = day_of(min(request.since or locked.now, locked.now))
             key = (fingerprints[0], request.scope, request.cause)
-            if (request.scope, request.cause) in held or key in entries:
+            said = {e.since_text() for f in fingerprints for e in listed.get(f, ()) if (e.scope, e.cause) == key[1:]}
+            if key in entries:
+                said.add(entries[key].since)
+            if any(day >= since for day in said):  # A later "no" renews the entry: a grant must be later than it.
                 answer.known += 1
                 continue
-            since = day_of(min(request.since or locked.now, locked.now))
             fact = SuppressionImposed(
                 fingerprints=_hex_list(fingerprints),
                 scope=request.scope,
@@ -165,17 +182,22 @@ class SuppressionDesk:
         locked.record(drafts, restricts=True)
         self._book.suppress(locked.connection, self._tenant, locked.generation, list(entries.values()))
 
-    def _impose_on_subjects(self, acts: Sequence[Act], answer: SuppressionAnswer) -> None:
+    def _impose_on_subjects(self, acts: Sequence[tuple[int, Act]], answer: SuppressionAnswer) -> list[int]:
+        """Say it in the persons' own streams; returns the indexes of those who are not there any more."""
         if not acts:
-            return
-        outcomes, receipt = self._subjects.act(acts)
+            return []
+        outcomes, receipt = self._subjects.act([act for _, act in acts])
         if receipt is not None:
             answer.receipts.append(receipt)
-        for outcome in outcomes:
-            if outcome.facts:
+        gone = []
+        for (index, _), outcome in zip(acts, outcomes, strict=True):
+            if outcome.refused is not None:
+                gone.append(index)
+            elif outcome.facts:
                 answer.added += 1
             else:
                 answer.known += 1
+        return gone
 
     def _draft(
         self, fact: SuppressionImposed | SuppressionLifted, locked: LockedTenant, actor: str

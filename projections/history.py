@@ -27,8 +27,8 @@ from ledger.errors import KeyMissing, TamperError
 from ledger.keyring import LINK
 from ledger.links import link_scope, message_id
 from ledger.mapper import Holder, LedgerEvent
-from ledger.ports import StandingRow
 from ledger.recorder import ledger_event
+from ledger.standing_row import StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
 from projections.errors import ProjectionError
 from projections.log import every_version

@@ -18,6 +18,7 @@ from psycopg import Connection
 
 from ledger.application import Ledger
 from ledger.connections import Pool
+from projections.alone import alone
 from projections.batches import AsyncProjection, take_batch
 from projections.errors import RebuildRunning, UnknownProjection
 from projections.log import end_of_log
@@ -30,8 +31,6 @@ REBUILDABLE = (STANDING, *(projection.name for projection in ASYNC_PROJECTIONS))
 
 LAST_STRETCH_EVENTS = 10_000
 
-TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
-UNLOCK = "SELECT pg_advisory_unlock(hashtextextended(%s, 0))"
 START_NEXT = """
 INSERT INTO lethe.tracking (tenant_id, projection, generation, position, live) VALUES (%s, %s, %s, 0, false)
 """
@@ -164,16 +163,10 @@ def _alone(pool: Pool, tenant: UUID, name: str) -> Iterator[None]:
     """Hold the right to rebuild one projection of one tenant; the database lets go of it if this process dies."""
     if name not in REBUILDABLE:
         raise UnknownProjection(f"Projections that can be rebuilt are {', '.join(REBUILDABLE)}.")
-    key = f"rebuild {name} {tenant}"
-    with pool.connection() as guard:
-        row = guard.execute(TRY_LOCK, (key,)).fetchone()
-        if row is None or not row[0]:
+    with alone(pool, f"rebuild {name} {tenant}") as ours:
+        if not ours:
             raise RebuildRunning(f"Another process rebuilds {name} of this account. Wait for it to end.")
-        try:
-            yield
-        finally:
-            if not guard.closed:
-                guard.execute(UNLOCK, (key,))
+        yield
 
 
 def _projection(name: str) -> AsyncProjection:

@@ -27,8 +27,8 @@ from ledger.entry import parse_entry_time
 from ledger.keyring import LINK
 from ledger.links import handle_of
 from ledger.mapper import LedgerEvent
-from ledger.ports import Person, StandingRow
 from ledger.recorder import ledger_event
+from ledger.standing_row import Person, StandingRow
 from ledger.vault import KeyName, erased_or_missing
 from projections.identity import find_identity_keys, kid_of
 from projections.log import every_version

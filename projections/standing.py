@@ -14,16 +14,16 @@ from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
-import orjson
 from psycopg import Connection
 
 from domain.campaign import Campaign
-from domain.standing import Standing, Suppression
+from domain.standing import Suppression
 from ledger.arrays import Bytes16Array
 from ledger.key_provider import EpochKeyProvider
 from ledger.links import handle_tag
-from ledger.ports import Person, StandingRow, SuppressionRow
+from ledger.ports import SuppressionRow
 from ledger.sealing import KEY_BYTES, NONCE_BYTES, aead_open, aead_seal
+from ledger.standing_row import Person, StandingRow
 from projections.campaigns import CampaignTable
 from projections.suppression import SuppressionTable
 
@@ -78,8 +78,6 @@ ON CONFLICT (tenant_id, generation, fingerprint) DO UPDATE SET handle_tag = excl
 """
 DELETE_ALIAS = "DELETE FROM lethe.contact_alias WHERE tenant_id = %s AND generation = %s AND fingerprint = %s"
 
-_PERSON_BYTES = 16 + 16 + 16 + 2 + KEY_BYTES
-
 
 class InlineStanding:
     """The book of standings, suppressions and campaigns that the ledger writes with every append."""
@@ -95,8 +93,18 @@ class InlineStanding:
         self, connection: Connection[Any], tenant: UUID, generation: int, fingerprints: Sequence[bytes]
     ) -> dict[bytes, StandingRow]:
         """The standing rows of these fingerprints; an unknown one is absent."""
+        return self.unseal(tenant, self.fetch(connection, tenant, generation, fingerprints))
+
+    def fetch(
+        self, connection: Connection[Any], tenant: UUID, generation: int, fingerprints: Sequence[bytes]
+    ) -> Sequence[Any]:
+        """The first half of `read`, which waits for the database: rows still sealed."""
         values = (Bytes16Array(fingerprints), tenant, generation)
-        return self._rows(tenant, connection.execute(SELECT_STANDING, values, binary=True).fetchall())
+        return connection.execute(SELECT_STANDING, values, binary=True).fetchall()
+
+    def unseal(self, tenant: UUID, fetched: Sequence[Any]) -> dict[bytes, StandingRow]:
+        """The second half of `read`, which computes."""
+        return self._rows(tenant, fetched)
 
     def read_handles(
         self, connection: Connection[Any], tenant: UUID, generation: int, handles: Sequence[bytes]
@@ -104,7 +112,7 @@ class InlineStanding:
         """The standing rows of these handles, by handle."""
         tags = [tag for handle in handles for tag in self._tags(tenant, handle)]
         rows = connection.execute(SELECT_BY_HANDLE, (Bytes16Array(tags), tenant, generation), binary=True).fetchall()
-        return {row.person.handle: row for row in self._rows(tenant, rows).values()}
+        return {row.handle: row for row in self._rows(tenant, rows).values()}
 
     def resolve(
         self, connection: Connection[Any], tenant: UUID, generation: int, fingerprints: Sequence[bytes]
@@ -140,7 +148,7 @@ class InlineStanding:
         key, tag_key = self._row_key(tenant, epoch), self._tag_key(tenant, epoch)
         fingerprints = [row.fingerprint for row in rows]
         tags = [handle_tag(tag_key, row.person.handle) for row in rows]
-        sealed = [_seal(key, _pack(row), _aad(tenant, row.fingerprint, epoch)) for row in rows]
+        sealed = [_seal(key, row.pack(), _aad(tenant, row.fingerprint, epoch)) for row in rows]
         columns = (Bytes16Array(fingerprints), Bytes16Array(tags), sealed)
         connection.execute(UPSERT_STANDING, (tenant, generation, epoch, *columns))
 
@@ -207,13 +215,13 @@ class InlineStanding:
 
     def _rows(self, tenant: UUID, rows: Sequence[tuple[Any, ...]]) -> dict[bytes, StandingRow]:
         found = {}
-        prefix = _aad_prefix(tenant)
+        prefix, unpacked = _aad_prefix(tenant), StandingRow.unpacked
         epoch_before, key, suffix = 0, b"", b""
         for fingerprint, epoch, sealed in rows:
             if epoch != epoch_before:
                 epoch_before, key, suffix = epoch, self._row_key(tenant, epoch), epoch.to_bytes(4, "big")
             packed = aead_open(key, sealed[NONCE_BYTES:], prefix + fingerprint + suffix, sealed[:NONCE_BYTES])
-            found[fingerprint] = _unpack(fingerprint, packed)
+            found[fingerprint] = unpacked(fingerprint, packed)
         return found
 
     def _tags(self, tenant: UUID, handle: bytes) -> list[bytes]:
@@ -233,21 +241,10 @@ class InlineStanding:
         return key
 
 
-def _pack(row: StandingRow) -> bytes:
-    person = row.person
-    fixed = person.subject + person.kid + person.handle + person.link_generation.to_bytes(2, "big") + person.link_key
-    return fixed + orjson.dumps(row.standing.to_row())
-
-
 def _seal(key: bytes, packed: bytes, aad: bytes) -> bytes:
     """Nonce and ciphertext. Row keys live one epoch of one tenant, so random nonces stay far below 2^32 of them."""
     nonce = os.urandom(NONCE_BYTES)
     return nonce + aead_seal(key, packed, aad, nonce)
-
-
-def _unpack(fingerprint: bytes, packed: bytes) -> StandingRow:
-    person = Person(packed[:16], packed[16:32], packed[32:48], packed[50:82], int.from_bytes(packed[48:50], "big"))
-    return StandingRow(fingerprint, person, None, lambda: Standing.from_row(orjson.loads(packed[_PERSON_BYTES:])))
 
 
 def _aad_prefix(tenant: UUID) -> bytes:

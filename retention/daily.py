@@ -33,8 +33,10 @@ from ledger.erasures import ERASED_CAUSE
 from ledger.mapper import LedgerEvent
 from ledger.ports import SuppressionRow
 from ledger.vault import FOR_EVER, TENANT_HOLDER
+from projections.alone import alone
 from projections.change_feed import oldest_day_kept, purge_changes
 from projections.log import end_of_log, first_position_at, read_events, windows
+from projections.rebuild import clear_leftovers
 from projections.suppression import SuppressionTable
 
 ACTOR = "retention"
@@ -84,25 +86,25 @@ class FeedExpired:
 
 
 def run_daily(ledger: Ledger) -> None:
-    """All of the daily chores of one tenant, as of now; cheap when there is nothing to do."""
+    """All of the daily chores of one tenant, as of now; cheap when there is nothing to do.
+
+    A rebuild that was killed may have left rows of persons behind, which nothing serves: they go too.
+    """
     now = ledger.clock()
     close_suppression_days(ledger, now)
     expire_feed_keys(ledger, now)
     purge_idempotency(ledger, now)
+    clear_leftovers(ledger, ledger.services.writer)
 
 
 def close_suppression_days(ledger: Ledger, now: datetime) -> list[DayClosed]:
     """Close each day before today (UTC) on which somebody was erased, oldest first.
 
-    Raises `KeyMissing` if a day's key is gone without a tombstone: an incident, and the day stays open.
+    Does nothing while another process is at it. Raises `KeyMissing` if a day's key is gone without a tombstone: an
+    incident, and the day stays open.
     """
-    today = day_of(now)
-    with ledger.services.writer.transaction() as connection:
-        rows = connection.execute(SELECT_BOOKMARKS, (ledger.tenant, f"{BOOKMARK}%")).fetchall()
-    begun = {name.removeprefix(BOOKMARK): position for name, position in rows}
-    living = ledger.services.vault.living_periods(ledger.tenant, SuppressionData.name, today)
-    days = sorted({day for day in living if day != FOR_EVER} | begun.keys())
-    return [_Day(ledger, day, begun.get(day)).close() for day in days]
+    with alone(ledger.services.writer, f"suppression days {ledger.tenant}") as ours:
+        return _close_days(ledger, day_of(now)) if ours else []
 
 
 def expire_feed_keys(ledger: Ledger, now: datetime) -> FeedExpired:
@@ -123,6 +125,15 @@ def purge_idempotency(ledger: Ledger, now: datetime) -> int:
     """Forget the answers to requests older than a day; returns how many."""
     with ledger.services.writer.transaction() as connection:
         return ledger.parts.purge(connection, now)
+
+
+def _close_days(ledger: Ledger, today: str) -> list[DayClosed]:
+    with ledger.services.writer.transaction() as connection:
+        rows = connection.execute(SELECT_BOOKMARKS, (ledger.tenant, f"{BOOKMARK}%")).fetchall()
+    begun = {name.removeprefix(BOOKMARK): position for name, position in rows}
+    living = ledger.services.vault.living_periods(ledger.tenant, SuppressionData.name, today)
+    days = sorted({day for day in living if day != FOR_EVER} | begun.keys())
+    return [_Day(ledger, day, begun.get(day)).close() for day in days]
 
 
 class _Day:
@@ -210,9 +221,7 @@ class _Day:
     def _conclude(self, entries: int) -> None:
         """Record that the day is closed and let go of its bookmark, once."""
         with self._ledger.appender.locked() as locked:
-            gone = locked.connection.execute(DELETE_BOOKMARK, (self._tenant, BOOKMARK + self._day)).rowcount
-            if not gone:
-                return
+            locked.connection.execute(DELETE_BOOKMARK, (self._tenant, BOOKMARK + self._day))
             stream = uuid7(unix_ms(locked.now), os.urandom(10))
             fact = SuppressionKeyClosed(day=self._day, entries=entries, **_header(stream, 1, locked.now, locked.now))
             locked.record([(self._ledger.sealing.draft(fact), 1)], restricts=False)

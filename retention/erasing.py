@@ -18,6 +18,7 @@ from domain.subject import KeysDestroyed
 from ledger.application import Ledger
 from ledger.erasures import UnfinishedErasure
 from ledger.streams import next_version
+from projections.change_feed import forget_person
 
 ERASURES_PER_RUN = 1000
 ACTOR = "retention"
@@ -50,6 +51,8 @@ def _finish(ledger: Ledger, unfinished: UnfinishedErasure) -> ErasureOutcome:
         certificate=str(unfinished.erasure_id),
     )
     ledger.keyring.forget(unfinished.kid)
+    with ledger.services.writer.transaction() as connection:
+        forget_person(connection, ledger.tenant, UUID(bytes=unfinished.subject))
     _require_unopenable(ledger, unfinished)
     _conclude(ledger, unfinished, classes)
     return ErasureOutcome(unfinished.erasure_id, len(classes), tuple(sorted(set(classes))))

@@ -19,7 +19,7 @@ from ledger.authorise_layout import Recipient
 from ledger.feedback import FeedbackAnswer, FeedbackEvent
 from ledger.keyring import LINK
 from ledger.links import link_scope, message_id
-from ledger.ports import StandingRow
+from ledger.standing_row import StandingRow
 from ledger.subjects import Act, Outcome
 
 NEWSLETTER = "newsletter"

@@ -18,7 +18,7 @@ from domain.ids import month_of, previous_month
 from ledger.application import Ledger
 from ledger.keyring import LINK
 from ledger.links import link_scope, message_id
-from ledger.ports import StandingRow
+from ledger.standing_row import StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
 
 SELECT_KEYS: Final = "SELECT class FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = %s ORDER BY class"

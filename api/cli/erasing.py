@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 import typer
 
@@ -21,10 +21,10 @@ from api.cli.options import (
     ledger_of,
 )
 from api.cli.output import Output, counted
+from domain.subject import ERASURE_REASONS
 from ledger.erasures import STATE_NOTHING_HELD, ErasureStatus
 from retention.erasing import ErasureOutcome, finish_erasures
 
-REASON_PATTERN: Final = r"[a-z][a-z0-9_]{0,39}"
 PLANS_SHOWN_MAX: Final = 10
 
 
@@ -34,7 +34,7 @@ def erase(
     account: AccountOption = None,
     reason: Annotated[
         str,
-        typer.Option(help="Why, as a short name; it stays readable for ever, so it must say nothing of the person."),
+        typer.Option(help=f"Why; it stays readable for ever. One of {', '.join(sorted(ERASURE_REASONS))}."),
     ] = "subject_request",
     dry_run: DryRunFlag = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody can be asked.")] = False,
@@ -46,10 +46,9 @@ def erase(
     Addresses that are not held are suppressed all the same. --dry-run shows the plan and changes nothing.
     """
     output = Output(as_json)
-    if not re.fullmatch(REASON_PATTERN, reason):
-        raise CommandFailed(
-            ExitCode.USAGE, "invalid_reason", "A reason is a short lower-case name, such as subject_request."
-        )
+    if reason not in ERASURE_REASONS:
+        known = ", ".join(sorted(ERASURE_REASONS))
+        raise CommandFailed(ExitCode.USAGE, "invalid_reason", f"A reason is one of {known}.")
     found = addresses(email, file)
     with ledger_of(account) as (instance, ledger):
         ledger.account()
@@ -63,8 +62,11 @@ def erase(
                 output.note(sentence)
         confirm(output, f"Destroy the keys of {counted(held, 'person', 'persons')}? This cannot be undone.", yes=yes)
         statuses = ledger.erasures.intend(found, reason=reason, actor=ACTOR)
-        with output.progress("Destroying keys"):
-            outcomes = {outcome.erasure_id: outcome for outcome in finish_erasures(ledger)}
+        outcomes: dict[UUID, ErasureOutcome] = {}
+        with output.progress("Destroying keys", total=held) as bar:
+            while finished := finish_erasures(ledger):
+                outcomes |= {outcome.erasure_id: outcome for outcome in finished}
+                bar.advance(len(finished))
     rows = [_row(status, outcomes.get(status.erasure_id)) for status in statuses]
     output.answer({"erasures": rows}, *_done_said(statuses, rows))
 

@@ -13,13 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
+from uuid import UUID
 
 import orjson
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 PIPE_COLUMNS: Final = 120  # the width of tables when no terminal tells its own
 
@@ -70,10 +72,10 @@ class Output:
         table = Table(
             title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
         )
-        for name in columns:
-            table.add_column(
-                name.rstrip("#"), justify="right" if name.endswith("#") else "left", overflow="fold", no_wrap=False
-            )
+        for index, name in enumerate(columns):
+            whole = any(isinstance(row[index], UUID) for row in rows)  # An id that is broken cannot be copied.
+            justify: Literal["left", "right"] = "right" if name.endswith("#") else "left"
+            table.add_column(name.rstrip("#"), justify=justify, overflow="fold", no_wrap=whole)
         for row in rows:
             table.add_row(*[cell(value) for value in row])
         self.console.print(table)
@@ -81,15 +83,19 @@ class Output:
     @contextmanager
     def progress(self, sentence: str, total: int | None = None) -> Iterator[Bar]:
         """A progress bar on standard error while the block runs; nothing where that is no terminal."""
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), _Done(), TimeElapsedColumn())
         with Progress(*columns, console=self.notes, disable=not sys.stderr.isatty(), transient=True) as progress:
             yield Bar(progress, sentence, total)
+
+
+class _Done(ProgressColumn):
+    """How far it is, and of how much where that is known."""
+
+    def render(self, task: Task) -> Text:
+        done = int(task.completed)
+        if task.total is not None:
+            return Text(f"{done:,} of {max(int(task.total), done):,}")
+        return Text(f"{done:,}" if done else "")
 
 
 class Bar:

@@ -148,10 +148,19 @@ def serve_instance(
     with _listening(host, port) as listener, _working(instance, wanted=worker):
         url = _url(listener)
         ready(url)
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            log.info("stopped")
+        _run(uvicorn.Server(config), listener)
+        log.info("stopped")
+
+
+def _run(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Run until a signal comes. The server lets requests end, then raises the signal again for us to take."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -161,6 +170,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # From here on clients wait rather than being turned away.
     except OSError:
         listener.close()
         raise CommandFailed(

@@ -17,7 +17,7 @@ from domain.personal import Erased
 from domain.standing import Standing
 from domain.subject import ContactAdded, ContactCorrected
 from ledger.application import Ledger
-from ledger.ports import StandingRow
+from ledger.standing_row import StandingRow
 from projections.history import Question, SeenEvent
 
 EVENTS_SHOWN_MAX: Final = 10_000  # who needs it: one person's history, messages included, held in memory

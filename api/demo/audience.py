@@ -57,6 +57,11 @@ class Controller:
     emails: list[str]
     export: ExportFiles
 
+    @property
+    def lines(self) -> int:
+        """How many lines of people the export has."""
+        return self.export.people + self.export.repeated + self.export.rejected
+
     def sources(self) -> Path | list[Path]:
         """The export as an importer takes it."""
         return self.export.paths if len(self.export.paths) > 1 else self.export.paths[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,8 +28,8 @@ from api.demo.audience import (
     open_controller,
 )
 from api.demo.canary import control, look
+from api.demo.mailing import STRANGERS, Mailing, authorise, counted, everybody, take_reports
 from api.demo.people import Person, canary_person
-from api.demo.provider import Sent, reports
 from api.demo.telling import Teller
 from audit.log_check import check_log, check_no_send_after_no
 from domain.facts import personal_fields
@@ -38,18 +37,17 @@ from domain.permission import RULES
 from domain.personal import Erased, Personal
 from domain.subject_commands import RecordConsent, SayNo
 from ledger.application import Ledger
-from ledger.authorise import Recipient
+from ledger.authorise_layout import Recipient
 from ledger.subjects import Act
-from projections.campaign_view import campaign_counts
 from projections.worker import catch_up
 from retention.erasing import finish_erasures
 
 SHARE_OF_BOOKS: Final = 0.75  # of the contacts; the rest are the other account's
 SEED: Final = 20
-STRANGERS: Final = 25
 CHANGED_MINDS: Final = 3
 NEWS, OFFER, NOTICE = "Spring letter", "Spring offer", "Change of our terms"
 NOTICE_PURPOSE: Final = "transactional:terms"
+KINDS_TOLD: Final = ("dispatched", "delivered", "hard_bounced", "first_opened", "complained", "unsubscribed")
 
 
 @dataclass(slots=True)
@@ -62,24 +60,13 @@ class Summary:
     authorised: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     feedback: Counter[str] = field(default_factory=Counter)
+    campaigns: Counter[str] = field(default_factory=Counter)
     erased: int = 0
     send_after_erasure: str = "not tried"
     suppressed_after_reimport: bool = False
     clear_text_found: int = -1
     control_found: bool = False
     log_findings: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Mailing:
-    """One campaign, its account, and what was sent."""
-
-    name: str
-    controller: Controller
-    campaign: UUID
-    tracked: bool
-    marketing: bool
-    sent: list[Sent]
 
 
 class Story:
@@ -161,7 +148,7 @@ class Story:
         teller.chapter("The exports are imported as they come")
         added = consents = suppressions = rejected = repeated = 0
         began = time.monotonic()
-        with teller.progress("Importing") as bar:
+        with teller.progress("Importing", sum(held.lines for held in self._controllers)) as bar:
             for held in self._controllers:
                 report = import_export(held, self._files / "rejected", bar.advance)
                 added += report.contacts_added
@@ -191,15 +178,15 @@ class Story:
         with teller.progress("Asking") as bar:
             letter = ask_to_confirm(books, now, SEED, bar.advance)
             offers = ask_about_offers(outdoor, now, SEED, bar.advance)
-            # A grant that somebody merely uploads lifts nothing: an import never does.
+
         teller.figures(
             [
                 (
                     "asked by mail to confirm",
                     letter["request"],
-                    "the request is recorded: what was asked, in which words",
+                    "what was asked is recorded, word for word",
                 ),
-                ("confirmed", letter["grant"], "double opt-in: from now on the letter may be sent"),
+                ("confirmed", letter["grant"], "a double opt-in, from which on the letter may be sent"),
                 ("ticked the box for offers", offers["grant"], ""),
                 ("said no to offers", offers["refuse"], "a refusal is evidence too"),
             ]
@@ -216,62 +203,34 @@ class Story:
             (NOTICE, books, NOTICE_PURPOSE, False),
         )
         for name, held, purpose, tracked in plans:
-            self._mailings.append(self._authorise(name, held, purpose, tracked))
+            self._send_one(name, held, purpose, tracked)
         teller.say("Every answer is recorded with the rule that gave it, before anybody acts on it.")
 
-    def _authorise(self, name: str, held: Controller, purpose: str, tracked: bool) -> Mailing:
-        ledger, teller = held.ledger, self._teller
-        campaign = ledger.register_campaign(
-            name=name,
-            purpose=purpose,
-            channel=CHANNEL,
-            kind="one-off",
-            content_sha256=None,
-            tracking_disclosed=tracked,
-            actor=ACTOR,
-        )
-        sent: list[Sent] = []
-        refused: Counter[str] = Counter()
-        began, asked = time.monotonic(), len(held.emails) + STRANGERS
-        with teller.progress(name, asked) as bar:
-            answers = ledger.authorisations.authorise(
-                campaign, _recipients(held), account=ledger.account(), actor=ACTOR
+    def _send_one(self, name: str, held: Controller, purpose: str, tracked: bool) -> None:
+        teller = self._teller
+        with teller.progress(name, len(held.emails) + STRANGERS) as bar:
+            mailing = authorise(
+                held, name, purpose, everybody(held), tracked=tracked, canary=self._canary.email, seen=bar.advance
             )
-            for answer in answers:
-                sent += [
-                    Sent(token, recipient.email == self._canary.email) for recipient, token, _, _ in answer.allowed
-                ]
-                refused.update(rule for _, rule in answer.refused)
-                bar.advance(len(answer.allowed) + len(answer.refused))
-        rate = asked / max(time.monotonic() - began, 1e-9)
-        teller.say(f"{name} ({purpose}): {asked:,} recipients, {rate:,.0f} answers a second.")
-        teller.figures([("allowed", len(sent), "")])
-        teller.figures([(f"refused: {rule}", count, RULES.get(rule, "")) for rule, count in refused.most_common()])
-        self.summary.authorised += len(sent)
-        self.summary.refused.update(refused)
-        return Mailing(name, held, campaign, tracked, purpose != NOTICE_PURPOSE, sent)
+        rate = mailing.asked / max(mailing.seconds, 1e-9)
+        teller.say(f"{name} ({purpose}): {mailing.asked:,} recipients, {rate:,.0f} answers a second.")
+        refused = mailing.refused.most_common()
+        teller.figures(
+            [
+                ("allowed", len(mailing.sent), ""),
+                *((f"refused as {rule}", count, RULES.get(rule, "")) for rule, count in refused),
+            ]
+        )
+        self.summary.authorised += len(mailing.sent)
+        self.summary.refused.update(mailing.refused)
+        self._mailings.append(mailing)
 
     def _take_feedback(self) -> None:
         teller, feedback = self._teller, self.summary.feedback
         teller.chapter("The mail goes out, and the provider reports")
         with teller.progress("Recording reports") as bar:
             for number, mailing in enumerate(self._mailings):
-                ledger = mailing.controller.ledger
-                # The provider reports openings of all mail; the ledger keeps those whose tracking was disclosed.
-                told = reports(
-                    mailing.sent,
-                    seed=SEED + number,
-                    at=ledger.clock(),
-                    marketing=mailing.marketing,
-                    tracked=mailing.marketing,
-                    mark=self._token,
-                )
-                for answer in ledger.feedback.take(told, actor=ACTOR):
-                    feedback["recorded"] += answer.recorded
-                    feedback["duplicates"] += answer.duplicates
-                    feedback["dropped"] += len(answer.dropped)
-                    feedback["parked"] += len(answer.parked)
-                    bar.advance(answer.recorded + answer.duplicates + len(answer.dropped) + len(answer.parked))
+                feedback.update(take_reports(mailing, seed=SEED + number, mark=self._token, seen=bar.advance))
         teller.figures(
             [
                 ("reports recorded", feedback["recorded"], ""),
@@ -280,27 +239,20 @@ class Story:
                 ("parked", feedback["parked"], "about messages nobody here knows; sealed and shown, never guessed"),
             ]
         )
-        with teller.progress("Counting campaigns") as bar:
+        with teller.progress("Counting campaigns"):
             for held in self._controllers:
                 catch_up(held.ledger)
         for mailing in self._mailings:
-            self._say_counts(mailing)
-        if feedback["finding"]:
+            counts = counted(mailing)
+            self.summary.campaigns.update(counts)
+            said = ", ".join(f"{counts[kind]:,} {kind.replace('_', ' ')}" for kind in KINDS_TOLD if counts[kind])
+            teller.say(f"{mailing.name}: {said}.")
+        findings = self.summary.campaigns["finding"]
+        if findings:
             teller.say(
-                f"{feedback['finding']:,} messages left after their authorisation was taken back, because an earlier "
-                "mail to the same mailbox had bounced meanwhile: recorded, and shown as a finding."
+                f"{findings:,} messages left after their authorisation was taken back, because "
+                "an earlier mail to the same mailbox had bounced meanwhile: recorded, and shown as a finding."
             )
-
-    def _say_counts(self, mailing: Mailing) -> None:
-        ledger = mailing.controller.ledger
-        counts = campaign_counts(ledger.services.reader, ledger.tenant, mailing.campaign).by_kind
-        self.summary.feedback.update({kind: number for kind, number in counts.items() if number})
-        said = ", ".join(
-            f"{counts[kind]:,} {kind.replace('_', ' ')}"
-            for kind in ("dispatched", "delivered", "hard_bounced", "first_opened", "complained", "unsubscribed")
-            if counts[kind]
-        )
-        self._teller.say(f"{mailing.name}: {said}.")
 
     # 6 to 8: no means no ---------------------------------------------------------------------------------------------
 
@@ -360,7 +312,7 @@ class Story:
         self.summary.send_after_erasure, rule = self._try_to_send(books, "Summer letter")
         refused = self.summary.send_after_erasure == "refused"
         teller.verdict(refused, f"A new campaign asks for their address: {self.summary.send_after_erasure} ({rule}).")
-        with teller.progress("Importing the old export again", total=len(books.emails)) as bar:
+        with teller.progress("Importing the old export again", books.lines) as bar:
             report = import_export(books, self._files / "rejected", bar.advance)
         teller.say(
             f"The old export is imported again: {report.contacts_known:,} contacts and {report.consents_known:,} "
@@ -377,22 +329,11 @@ class Story:
         )
 
     def _try_to_send(self, held: Controller, name: str) -> tuple[str, str]:
-        ledger = held.ledger
-        campaign = ledger.register_campaign(
-            name=name,
-            purpose=NEWSLETTER,
-            channel=CHANNEL,
-            kind="one-off",
-            content_sha256=None,
-            tracking_disclosed=False,
-            actor=ACTOR,
-        )
-        recipients = [Recipient(0, self._canary.email)]
-        answers = list(ledger.authorisations.authorise(campaign, recipients, account=ledger.account(), actor=ACTOR))
-        rules = [rule for answer in answers for _, rule in answer.refused]
-        if any(answer.allowed for answer in answers) or not rules:
+        """Ask for the canary alone: what was answered, and by which rule."""
+        mailing = authorise(held, name, NEWSLETTER, [Recipient(0, self._canary.email)])
+        if mailing.sent or not mailing.refused:
             return "allowed", "none"
-        return "refused", rules[0]
+        return "refused", next(iter(mailing.refused))
 
     # 9 and 10: proof -------------------------------------------------------------------------------------------------
 
@@ -430,9 +371,10 @@ class Story:
             ]
         self.summary.log_findings = len(findings)
         teller.verdict(
-            not findings, f"{self._events():,} events: no gap, no time running backwards, every digest fits,"
+            not findings,
+            f"{self._events():,} events: no gap, no time running backwards, every digest fits, and no send was "
+            "authorised after a no.",
         )
-        teller.say("  and no send was authorised after a no.")
         for finding in findings[:5]:
             teller.say(f"  {finding.rule} at {finding.position}: {finding.text}")
 
@@ -458,6 +400,7 @@ class Story:
             "authorised": summary.authorised,
             "refused": dict(sorted(summary.refused.items())),
             "feedback": dict(sorted(summary.feedback.items())),
+            "campaigns": dict(sorted(summary.campaigns.items())),
             "suppressed": self._suppressed(),
             "erased": summary.erased,
             "send_after_erasure": summary.send_after_erasure,
@@ -479,13 +422,6 @@ def went_well(summary: dict[str, Any]) -> bool:
         and summary["control_found"]
         and summary["log_findings"] == 0
     )
-
-
-def _recipients(held: Controller) -> Iterator[Recipient]:
-    for index, email in enumerate(held.emails):
-        yield Recipient(index, email)
-    for number in range(STRANGERS):
-        yield Recipient(len(held.emails) + number, f"nobody{number}@stranger.example")
 
 
 def _parts(ledger: Ledger, stream: UUID) -> tuple[int, int]:

@@ -104,7 +104,7 @@ def create_app(instance: Instance) -> FastAPI:
     app.state.desk = desk
     _add_routes(app, desk, metrics)
     app.add_exception_handler(HTTPException, _answer_http_exception)
-    app.add_middleware(Observing, metrics=metrics, production=instance.settings.environment == "production")
+    app.add_middleware(Observing, metrics=metrics, settings=instance.settings)
     return app
 
 

@@ -72,6 +72,11 @@ class LineFeed:
         elif rest and not rest.isspace():
             yield number, CUT if self.ended_early else rest
 
+    def close(self) -> None:
+        """Let go of both ends, once nobody reads or writes any more."""
+        self._sending.close()
+        self._receiving.close()
+
     def _next(self) -> bytes | None:
         try:
             return from_thread.run(self._receiving.receive)
@@ -94,7 +99,10 @@ async def beside(feed: LineFeed, work: Callable[[], None], threads: CapacityLimi
             failure = error
         group.cancel_scope.cancel()
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(feed.pump)
-        group.start_soon(working)
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(feed.pump)
+            group.start_soon(working)
+    finally:
+        feed.close()
     return failure

@@ -4,8 +4,8 @@ The order of the rows is kept: a reader that yields suppressions first gets them
 file twice is harmless. A contact that is there stays as it is; a consent is passed over where the person's own
 stream already says it (same act, purpose, channel and time); a "no" where it stands since as late or later.
 
-Nothing of an import lifts a "no" (invariant I7): every consent is recorded as imported. What would be stored in the
-clear (channel, method) must be a short name, so that no free text about a person gets into an entry (I4).
+Nothing of an import lifts a "no" (invariant I7): every consent is recorded as imported. A channel stands in the clear,
+so it must be a short name: no free text about a person gets into an entry (I4).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from domain.standing import Standing, permission_key
 from domain.subject import ConsentFact, ConsentGranted, ConsentRefused, ConsentRequested, ConsentWithdrawn, ContactAdded
 from domain.subject_commands import AddContact, CommandRefused, RecordConsent
 from ledger.application import Ledger
-from ledger.ports import StandingRow
+from ledger.standing_row import StandingRow
 from ledger.subjects import Act, Outcome
 from ledger.suppressing import SuppressionRequest
 
@@ -41,7 +41,7 @@ CHUNK_ACTS: Final = 1000
 
 TAGS_FIELD: Final = "tags"
 
-_is_short_name = re.compile(r"[a-z][a-z0-9_.-]{0,39}").fullmatch
+_is_short_name = re.compile(r"[a-z][a-z0-9_]{0,31}").fullmatch
 
 _CONSENT_FACTS: Final[dict[type[ConsentFact], str]] = {
     ConsentRequested: "request",
@@ -97,7 +97,7 @@ class _Wanted:
 
 
 class LedgerImport:
-    """One import into one account. `seen` is told after each chunk how many rows it held."""
+    """One import into one account. `seen` is told after each chunk how many lines of files it held."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class LedgerImport:
         rejects: RejectsWriter,
         *,
         actor: str,
-        seen: Callable[[int], None] = lambda rows: None,
+        seen: Callable[[int], None] = lambda lines: None,
     ) -> None:
         self._ledger = ledger
         self._rejects = rejects
@@ -124,7 +124,7 @@ class LedgerImport:
                     self._reject(row)
             else:
                 self._take_persons([row for row in chunk if isinstance(row, ContactRow | ConsentRow)])
-            self._seen(len(chunk))
+            self._seen(len({(row.file, row.line) for row in chunk}))
         return self.report
 
     # Contacts and consents ------------------------------------------------------------------------------------------
@@ -272,11 +272,9 @@ def _command(row: PersonRow) -> AddContact | RecordConsent:
     if isinstance(row, ContactRow):
         category = folded(row.category).replace(" ", "_") if row.category else "contact"
         return AddContact(row.email, _identity(row), category)
-    if row.evidence.get("method"):
-        _short_name(row.evidence["method"], "method", "form or double_opt_in")
     return RecordConsent(
         checked_purpose(row.purpose),
-        _short_name(row.channel, "channel", "email"),
+        _channel(row.channel),
         row.action,
         row.occurred_at,
         row.evidence or None,
@@ -306,10 +304,9 @@ def _custom(row: ContactRow) -> dict[str, str]:
     return row.custom | {name: text.getvalue()}
 
 
-def _short_name(value: str, column: str, example: str) -> str:
-    """What is stored in the clear must be a name, never a sentence. Raises `UnreadableCell`."""
+def _channel(value: str) -> str:
     if not _is_short_name(value):
-        raise UnreadableCell(f"{column}: write a short lower-case name, such as {example}")
+        raise UnreadableCell("channel: write a short lower-case name, such as email")
     return value
 
 

@@ -18,7 +18,7 @@ from tests.api.cli_support import CommandLine
 pytestmark = pytest.mark.store
 
 HEADER = "email,first_name,country,birth_date"
-CONSENTS = "email,purpose,action,occurred_at,ip,method"
+CONSENTS = "email,purpose,action,occurred_at,ip,method,channel"
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_an_import_lifts_no_no(lethe: CommandLine) -> None:
     """A grant that is imported after a withdrawal is on record without effect, and the person stays unmailable (I7)."""
     lethe("contacts", "import", lethe.file("list.csv", HEADER, "ann@example.com,Ann,DE,"))
     lethe.ledger.act(Act(RecordConsent("newsletter", "email", "withdraw"), address="ann@example.com"))
-    consents = lethe.file("consents.csv", CONSENTS, "ann@example.com,newsletter,grant,2020-05-01,192.0.2.1,form")
+    consents = lethe.file("consents.csv", CONSENTS, "ann@example.com,newsletter,grant,2020-05-01,192.0.2.1,form,")
 
     taken = lethe.json("consents", "import", consents)
 
@@ -110,10 +110,10 @@ def test_consents_of_strangers_and_free_text_are_rejected_by_row(lethe: CommandL
     consents = lethe.file(
         "consents.csv",
         CONSENTS,
-        "stranger@example.org,newsletter,grant,2020-05-01,192.0.2.1,form",
-        "ann@example.com,newsletter,grant,2020-05-01,192.0.2.1,told Ann Müller on the phone",
-        "ann@example.com,News & Offers,grant,2020-05-01,192.0.2.1,form",
-        "ann@example.com,newsletter,grant,2020-05-01,192.0.2.1,form",
+        "stranger@example.org,newsletter,grant,2020-05-01,192.0.2.1,form,",
+        "ann@example.com,newsletter,grant,2020-05-01,192.0.2.1,form,Ann's phone",
+        "ann@example.com,News & Offers,grant,2020-05-01,192.0.2.1,form,",
+        "ann@example.com,newsletter,grant,2020-05-01,192.0.2.1,form,",
     )
 
     taken = lethe.json("consents", "import", consents, code=3)
@@ -122,13 +122,15 @@ def test_consents_of_strangers_and_free_text_are_rejected_by_row(lethe: CommandL
     assert taken["rejected"] == 3
     reasons = Path(taken["rejects"][0]).read_text(encoding="utf-8-sig")
     assert "line 2: no such contact" in reasons
-    assert "line 3: method: write a short lower-case name" in reasons
+    assert "line 3: channel: write a short lower-case name" in reasons
     assert "line 4: A purpose is a short lower-case name" in reasons
 
 
 def test_a_category_that_is_a_sentence_is_rejected(lethe: CommandLine) -> None:
     """The category of a contact stands in the clear, so it is checked as well."""
-    source = lethe.file("list.csv", "email,category", "ann@example.com,Ann from the gym", "bob@example.com,Support contact")
+    source = lethe.file(
+        "list.csv", "email,category", "ann@example.com,Ann from the gym", "bob@example.com,Support contact"
+    )
     taken = lethe.json("contacts", "import", source, code=3)
     assert (taken["contacts"]["added"], taken["rejected"]) == (1, 1)
 

@@ -35,6 +35,7 @@ DESIGNED = [
 ]
 """The table of DESIGN section 12, row by row."""
 
+QUICK_SECONDS_MAX = 100
 ONLY_IN_SOAK = ["growth_large_vs_small"]
 
 
@@ -42,7 +43,12 @@ ONLY_IN_SOAK = ["growth_large_vs_small"]
 def found() -> dict[str, Any]:
     """What `python -m bench --quick --json` says: every part that is not soak, on tiny sizes."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "--quick", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "bench", "--quick", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=QUICK_SECONDS_MAX,
     )
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

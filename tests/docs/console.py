@@ -16,7 +16,7 @@ from textwrap import dedent
 
 MASKS = (
     (re.compile(r"\ufeff"), ""),
-    (re.compile(r"lethe_[\w-]{12,}…?"), "KEY"),
+    (re.compile(r"lethe_[\w-]{8,}…?"), "KEY"),
     (re.compile(r"[\w-]{90,}|\b[\w-]{8,}…"), "TOKEN"),
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "ID"),
     (re.compile(r"\b[0-9a-f]{16,32}\b"), "ID"),
@@ -25,7 +25,7 @@ MASKS = (
     (re.compile(r"\b127\.0\.0\.1:\d+\b"), "HOST"),
 )
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-_NAMED = re.compile(r"\b[Ww]rite (?:a file )?`([\w.-]+)`")
+_NAMED = re.compile(r"\b[Ww]rite\s+(?:a\s+file\s+)?`([\w.-]+)`")
 _NUMBER = re.compile(r"(?<![\w.-])\d+(?![\w.-])")
 FILE_LANGUAGES = frozenset({"csv", "text", "json"})
 
@@ -39,9 +39,7 @@ class Command:
 
     def words(self, variables: dict[str, str]) -> list[str]:
         """The command's words, with shell variables put in."""
-        return [
-            re.sub(r"\$(\w+)", lambda found: variables[found[1]], word) for word in shlex.split(self.typed)
-        ]
+        return [re.sub(r"\$(\w+)", lambda found: variables[found[1]], word) for word in shlex.split(self.typed)]
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def sentences(text: str) -> Iterator[str]:
     """The sentences of a text, without its code; a table's cell and a list's item each count as one or more."""
     for block in re.split(r"\n\s*\n|\n(?=[-*|#] ?)", without_code(text)):
         for cell in block.split("|"):
-            yield from (part for part in re.split(r"(?<=[.!?:])\s+", " ".join(cell.split())) if part)
+            yield from (part for part in re.split(r"(?<=[.!?])\s+", " ".join(cell.split())) if part)
 
 
 def _cells(line: str) -> list[str]:

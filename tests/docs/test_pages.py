@@ -21,7 +21,9 @@ MARKETING = re.compile(
     r"enterprise[- ]grade|game[- ]chang\w+)\b",
     re.IGNORECASE,
 )
-LINE_CHARACTERS_MAX = 120
+ABSOLUTE_PATHS = {"v1", "var", "mnt"}
+"""How the absolute paths begin that pages show: those of the API, and of key folders in production."""
+
 PAGES = pages()
 
 
@@ -92,15 +94,13 @@ def test_pages_render(page: Path) -> None:
     assert text.endswith("\n")
     for table in tables(text):
         assert {len(row) for row in table.rows} == {len(table.columns)}, table.heading
-    long = [line for line in prose.splitlines() if len(line) > LINE_CHARACTERS_MAX and not line.startswith("|")]
-    assert long == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_pages_name_no_machine_and_no_address(page: Path) -> None:
     """Given a page, then it holds no path of somebody's machine and no address outside the reserved domains."""
     text = page.read_text()
-    assert re.findall(r"(?:/root|/home/\w+|/work|/tmp)/\S*", text) == []
+    assert set(re.findall(r"(?<![\w./:}$*>-])/([a-z]\w*)/\w", text)) <= ABSOLUTE_PATHS
     domains = re.findall(r"[\w.+-]+@((?:[\w-]+\.)+[a-z]+)", text)
     assert [d for d in domains if not re.search(r"(?:^|\.)example(?:\.(?:com|org|net))?$", d)] == []
 
@@ -121,10 +121,12 @@ def test_decisions_are_numbered_and_have_their_parts() -> None:
 
 def test_files_named_in_the_text_exist() -> None:
     """Given a page, then every file of the project that it names in code marks is there."""
-    missing = []
-    for page in PAGES:
-        for word in named(without_code(page.read_text())):
-            if re.fullmatch(r"(?:api|audit|bench|deploy|docs|domain|ledger|projections|retention|tests)/[\w./*-]+", word):
-                if not list(ROOT.glob(word.rstrip("/"))):
-                    missing.append(f"{page.name}: {word}")
-    assert missing == []
+    rooms = "api|audit|bench|deploy|docs|domain|ledger|projections|retention|tests"
+    named_files = [
+        (page.name, word)
+        for page in PAGES
+        for word in named(without_code(page.read_text()))
+        if re.fullmatch(rf"(?:{rooms})/[\w./*-]*", word)
+    ]
+    assert len(named_files) > 10
+    assert [found for found in named_files if not list(ROOT.glob(found[1].rstrip("/")))] == []

@@ -26,7 +26,7 @@ from ledger.append import READ_HEAD, Appender, Head
 from ledger.application import Ledger
 from ledger.connections import Pool
 from ledger.errors import SettingsRefused, UnknownAccount
-from ledger.ports import StandingRow
+from ledger.standing_row import StandingRow
 from ledger.subjects import Act
 from projections.standing import InlineStanding
 from tests.acts import NEWSLETTER, add, ask, emails, person, plant_send, register, say, stream_of, topics, willing

@@ -122,7 +122,8 @@ def test_rows_are_written_anew(ledger: Ledger, clock: SettableClock, erased: dat
     # Inserted and not updated: an updated row is tied to its older version, which is that of the intent.
     with ledger.services.writer.transaction() as connection:
         updated = connection.execute(
-            "SELECT count(*) FROM lethe.suppression WHERE tenant_id = %s AND fingerprint = ANY(%s) AND xmax::text <> '0'",
+            "SELECT count(*) FROM lethe.suppression "
+            "WHERE tenant_id = %s AND fingerprint = ANY(%s) AND xmax::text <> '0'",
             (ledger.tenant, fingerprints(list(batch(ledger)))),
         ).fetchone()
     assert updated == (0,)
@@ -207,6 +208,24 @@ def test_an_intent_that_comes_while_the_day_is_closed_is_listed_too(
     monkeypatch.setattr(daily._Day, "_intents", read_and_let_one_in)
     assert close_suppression_days(ledger, clock()) == [DayClosed(day_of(erased), 6)]
     assert ledger.fingerprint(PEOPLE[6]) in fingerprints(list(batch(ledger)))
+
+
+def test_two_workers_do_not_list_anybody_twice(
+    ledger: Ledger, clock: SettableClock, erased: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one worker closes the day, another passes by."""
+    read = daily._Day._intents
+    others: list[list[DayClosed]] = []
+
+    def read_while_another_comes(self: Any) -> Any:
+        monkeypatch.undo()
+        others.append(close_suppression_days(ledger, clock()))
+        return read(self)
+
+    monkeypatch.setattr(daily._Day, "_intents", read_while_another_comes)
+    assert close_suppression_days(ledger, clock()) == [DayClosed(day_of(erased), 5)]
+    assert others == [[]]
+    assert len(fingerprints(list(batch(ledger)))) == 5
 
 
 def after_the_entries(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,9 @@ from api.http.routes.shapes import ProblemAnswer, ReceiptAnswer, RejectedRow
 from api.http.spool import Spool
 from api.http.strict_json import MalformedJson, parse_json
 from ledger.application import Ledger
-from ledger.authorise import CHUNK_RECIPIENTS, OCCURRENCE_CHARACTERS_MAX, Recipient
-from ledger.authorise import Answer as ChunkAnswer
+from ledger.authorise import CHUNK_RECIPIENTS, OCCURRENCE_CHARACTERS_MAX
+from ledger.authorise_layout import Answer as ChunkAnswer
+from ledger.authorise_layout import Recipient
 from ledger.errors import Unavailable
 from ledger.idempotency import IdempotentPart
 

@@ -1,0 +1,155 @@
+"""`lethe doctor`: it finds what is planted, and is well when it is taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from api.bootstrap import Instance
+from ledger.application import Ledger
+from ledger.embedded import EmbeddedPostgres
+from tests.api.cli_support import CommandLine
+
+pytestmark = pytest.mark.store
+
+EXPECTED_IN_TESTS = {"durability: writer", "durability: vault"}
+"""The tests' server runs without fsync, which a laptop is warned of."""
+
+
+@pytest.fixture
+def lethe(instance: Instance, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    return CommandLine(instance, ledger, tmp_path, monkeypatch)
+
+
+def _findings(lethe: CommandLine, *, code: int = 0) -> dict[str, Any]:
+    told = lethe.json("doctor", code=code)
+    return {finding["check"]: finding for finding in told["findings"]}
+
+
+def test_an_installation_that_is_well(lethe: CommandLine) -> None:
+    """Nothing fails on a fresh server; every check has been made."""
+    found = _findings(lethe)
+    assert {name for name, finding in found.items() if finding["state"] == "fail"} == set()
+    assert {name for name, finding in found.items() if finding["state"] == "warn"} - EXPECTED_IN_TESTS <= {
+        "parked feedback",
+        "clock: log",
+    }
+    assert {"settings", "AES hardware", "tenants apart", "epoch keys", "erasures", "clock"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("database", "plant", "remove", "check"),
+    [
+        (
+            "lethe_ledger",
+            "GRANT UPDATE ON lethe.event TO lethe_writer",
+            "REVOKE UPDATE ON lethe.event FROM lethe_writer",
+            "append-only: writer",
+        ),
+        (
+            "lethe_ledger",
+            "GRANT UPDATE (topic) ON lethe.event TO lethe_rebuilder",
+            "REVOKE UPDATE (topic) ON lethe.event FROM lethe_rebuilder",
+            "append-only: rebuilder",
+        ),
+        (
+            "lethe_vault",
+            "GRANT DELETE ON lethe_vault.tombstone TO lethe_vault",
+            "REVOKE DELETE ON lethe_vault.tombstone FROM lethe_vault",
+            "append-only: vault",
+        ),
+        (
+            "lethe_ledger",
+            "GRANT SELECT ON lethe.event TO lethe_reader",
+            "REVOKE SELECT ON lethe.event FROM lethe_reader",
+            "tenants apart",
+        ),
+        (
+            "lethe_ledger",
+            "ALTER ROLE lethe_reader SET log_statement = 'all'",
+            "ALTER ROLE lethe_reader RESET log_statement",
+            "silent log: reader",
+        ),
+        (
+            "lethe_ledger",
+            "ALTER DATABASE lethe_ledger SET log_error_verbosity = 'verbose'",
+            "ALTER DATABASE lethe_ledger RESET log_error_verbosity",
+            "silent log: writer",
+        ),
+        (
+            "lethe_ledger",
+            "UPDATE lethe.migration SET name = name || '.gone'",
+            "UPDATE lethe.migration SET name = replace(name, '.gone', '')",
+            "migrations: ledger",
+        ),
+    ],
+)
+def test_what_is_planted_in_a_database_is_found(
+    lethe: CommandLine, server: EmbeddedPostgres, database: str, plant: str, remove: str, check: str
+) -> None:
+    """Each planted fault makes its check fail with what to do, and is not found any more when it is gone."""
+    with _planted(server.url(database), plant, remove):
+        bad = _findings(lethe, code=1)[check]
+        assert (bad["state"], bad["hard"]) == ("fail", True)
+        assert bad["advice"]
+
+    assert _findings(lethe)[check]["state"] == "ok"
+
+
+@pytest.mark.parametrize("fault", ["open", "differs", "missing"])
+def test_keys_that_are_not_safe_are_found(
+    lethe: CommandLine, fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A key file that others may read, copies that differ and a missing copy each fail; equal private copies do not."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir(mode=0o700)
+        (folder / "epoch-000001.key").write_bytes(bytes(32))
+        (folder / "epoch-000001.key").chmod(0o600)
+    monkeypatch.setenv("LETHE_KEY_FOLDERS", f'["{folders[0]}", "{folders[1]}"]')
+    assert _findings(lethe)["epoch keys"]["state"] == "ok"
+
+    copy = folders[1] / "epoch-000001.key"
+    spoil: dict[str, Callable[[], object]] = {
+        "open": lambda: copy.chmod(0o644),
+        "differs": lambda: copy.write_bytes(bytes(31) + b"x"),
+        "missing": copy.unlink,
+    }
+    spoil[fault]()
+
+    assert _findings(lethe, code=1)["epoch keys"]["state"] == "fail"
+
+
+def test_a_database_that_does_not_answer_is_one_finding(lethe: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One role that cannot sign in is named; the checks of the others are made all the same."""
+    monkeypatch.setenv("LETHE_VAULT_URL", "postgresql://lethe_vault@127.0.0.1:1/lethe_vault")
+    found = _findings(lethe, code=1)
+    assert found["database: vault"]["state"] == "fail"
+    assert found["tenants apart"]["state"] == "ok"
+
+
+def test_production_is_not_served_while_a_promise_does_not_hold(
+    lethe: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ledger and vault on one server, and no key folders chosen: serve and worker refuse to start."""
+    monkeypatch.setenv("LETHE_ENVIRONMENT", "production")
+    for command in ("serve", "worker"):
+        refused = lethe.json(command, code=7)
+        assert refused["error"] == "unsafe"
+        assert "LETHE_KEY_FOLDERS" in refused["message"]
+        assert "share WAL" in refused["message"]
+
+
+@contextmanager
+def _planted(url: str, plant: str, remove: str) -> Iterator[None]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(plant.encode())
+        try:
+            yield
+        finally:
+            connection.execute(remove.encode())
