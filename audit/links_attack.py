@@ -7,7 +7,8 @@ touch where they share a value that few others have:
 
 - ids, hashes, tags, envelopes' kids, command ids, causes, and any other text or bytes, in columns and inside entries;
 - moments to the microsecond, positions, and the transaction that wrote the row (`xmin`);
-- whatever the living keys open: sealed parts, standing, bookmarks of erasures, parked feedback, kept answers, tokens;
+- whatever the living keys open: sealed parts, standing, bookmarks of erasures, parked feedback, the feed, tokens
+  (kept answers need the Idempotency-Key as well, which only the caller has);
 - what the living link keys compute: handles, and the message ids of every campaign in every month.
 
 It starts from the address, its fingerprints under every pepper, and hashes of it: plain and keyed with every living
@@ -30,8 +31,10 @@ import hmac
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import combinations
 from typing import Any
 from uuid import UUID
 
@@ -49,9 +52,9 @@ from ledger.entry import parse_entry_time, unpack_sealed
 from ledger.errors import InvalidToken, LedgerError, TamperError
 from ledger.key_provider import EpochKeyProvider
 from ledger.keyring import LINK, PEPPER, Keyring
-from ledger.links import handle_of, link_scope, message_id, open_token, parse_token
+from ledger.links import NO_OCCURRENCE, handle_of, link_scope, message_id, open_token, parse_token
 from ledger.mapper import Holder, LedgerEvent, SealingMapper
-from ledger.sealing import envelope_kid, open_box, scope_key
+from ledger.sealing import NONCE_BYTES, envelope_kid, open_box, scope_key
 from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName, Vault
 from projections.standing import InlineStanding
 
@@ -59,7 +62,6 @@ ENTITIES_SHARING_MAX = 6
 """A value that more entities share points at a crowd, and is followed no further."""
 BYTES_MIN = 8
 TEXT_MIN = 12
-POSITIONS_MAX = 4
 ABOUT_THE_LIST = "suppression."
 
 _WORDS_OF_THE_PROGRAM = frozenset(TOPICS) | RETENTION_CLASSES
@@ -123,15 +125,23 @@ class LinksAttack:
         self._graph = _Graph()
         self._keys: dict[KeyName, bytes] = {}
 
-    def leads(self, address: str) -> list[Lead]:
-        """Every event that the address leads to, in order of position. Reads both databases anew."""
+    def leads(self, address: str, tokens: Sequence[str] = ()) -> list[Lead]:
+        """Every event that the address leads to, in order of position. Reads both databases anew.
+
+        `tokens` are message ids that a sender has kept beside the address.
+        """
         self._graph = _Graph()
         with psycopg.connect(self._vault_url, autocommit=True) as vault:
             self._read_vault(vault)
         with psycopg.connect(self._ledger_url, autocommit=True) as ledger:
             register_arrays(ledger)
             self._read_ledger(ledger)
-        return self._follow(self._start(address))
+        start = self._start(address)
+        for value in self._values_with_tokens(list(tokens)):
+            start.setdefault(value, "a token kept by a sender")
+        for value in _pairs_of_nonces(tokens):
+            start.setdefault(value, "two tokens kept by a sender")
+        return self._follow(start)
 
     def guess_by_order(self, address: str) -> list[UUID]:
         """The subject streams that the order of the suppression list suggests for an erased address.
@@ -229,9 +239,6 @@ class LinksAttack:
         box, aad, scope = None, b"", None
         if table == "erasure" and row["reference"]:
             box, aad, scope = row["reference"], row["erasure_id"].bytes, self._scope(SuppressionData.name, FOR_EVER)
-        elif table == "idempotency":
-            aad = self._tenant.bytes + row["key_hash"] + row["part"].to_bytes(4, "big")
-            box, scope = row["answer"], self._scope(Feed.name, row["feed_day"])
         elif table == "parked_feedback":
             box, aad, scope = row["sealed"], row["parked_id"].bytes, self._scope(Feed.name, row["feed_day"])
         elif table == "suppression_change" and row["address"]:
@@ -252,8 +259,6 @@ class LinksAttack:
         except ValueError:
             held = plaintext.decode(errors="replace")
         yield from self._values_with_tokens(held)
-        if table == "idempotency":
-            yield from _positions(held)
 
     def _values_with_tokens(self, held: Any) -> Iterator[Value]:
         yield from _values_in(held)
@@ -262,7 +267,10 @@ class LinksAttack:
                 month, _ = parse_token(text)
                 key = self._keys.get(KeyName(TENANT_HOLDER, LINK, month))
                 if key is not None:
-                    yield from _value(open_token(text, key).handle)
+                    opened = open_token(text, key)
+                    yield from _value(opened.handle)
+                    if opened.occurrence != NO_OCCURRENCE:
+                        yield "bytes", opened.occurrence
             except InvalidToken:
                 continue
 
@@ -391,11 +399,33 @@ def _digests(address: str, canonical: str, secrets: Sequence[bytes]) -> Iterator
             yield hmac.digest(secret, data, "sha256"), "HMAC of the address"
         for body in (b"", *inputs):  # A part of a request is hashed under the hash of the whole of it.
             whole = hashlib.blake2b(body, digest_size=32).digest()
-            yield hashlib.blake2b(data, key=whole, digest_size=32).digest(), "the hash of a request with the address"
+            request = hashlib.blake2b(data, key=whole, digest_size=32).digest()
+            for digest in (
+                request,
+                *(_kept_request(whole, s) for s in secrets),
+                *(_kept_request(request, s) for s in secrets),
+            ):
+                yield digest, "the hash of a request with the address"
     for text in spellings:
         for space in (uuid.NAMESPACE_DNS, uuid.NAMESPACE_URL, uuid.NAMESPACE_OID, uuid.NAMESPACE_X500):
             yield uuid.uuid5(space, text).bytes, "UUIDv5 of the address"
             yield uuid.uuid3(space, text).bytes, "UUIDv3 of the address"
+
+
+def _pairs_of_nonces(tokens: Sequence[str]) -> Iterator[Value]:
+    """What two tokens of one message stream give without any key: the sum of their nonces."""
+    nonces = []
+    for token in tokens:
+        with suppress(InvalidToken):
+            nonces.append(parse_token(token)[1][3 : 3 + NONCE_BYTES])
+    for one, other in combinations(nonces, 2):
+        total = bytes(a ^ b for a, b in zip(one, other, strict=True))
+        yield from (("bytes", total[:size]) for size in range(BYTES_MIN, NONCE_BYTES + 1))
+
+
+def _kept_request(request: bytes, secret: bytes) -> bytes:
+    """What `ledger/idempotency.py` keeps of a request, if this is the tenant's key for it."""
+    return hashlib.blake2b(request, key=secret[:64], digest_size=32, person=b"lethe.idr.v1").digest()
 
 
 def _rows(connection: Connection[Any], schema: str, tenant: UUID) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -468,19 +498,6 @@ def _text_value(text: str) -> Iterator[Value]:
         pass
     if len(text) >= TEXT_MIN and text not in _WORDS_OF_THE_PROGRAM:
         yield "text", text
-
-
-def _positions(held: Any) -> Iterator[Value]:
-    """The positions that a kept answer tells: of a whole receipt where it is short, and of single facts."""
-    if isinstance(held, Mapping):
-        for name in ("first", "last", "position"):
-            if isinstance(held.get(name), int):
-                yield "position", held[name]
-    if isinstance(held, list) and len(held) > 2 and all(isinstance(n, int) for n in held[-2:]):
-        first, last = held[-2:]
-        yield from (("position", n) for n in range(first, min(last, first + POSITIONS_MAX) + 1))
-    for inner in held.values() if isinstance(held, Mapping) else held if isinstance(held, list) else ():
-        yield from _positions(inner)
 
 
 def _texts(held: Any) -> Iterator[str]:

@@ -194,10 +194,14 @@ def erasure_reason(given: str) -> str:
     return code if code in ERASURE_REASONS else "other"
 
 
+KEPT_CAUSES: frozenset[str] = frozenset({"legal", "manual", "hard_bounce"})
+
+
 class ErasureIntended(Fact):
     """The person is to be forgotten; from this commit on nothing seals or opens for them.
 
-    `fingerprints` is sealed under the key of the day, which dies once the suppression list has them.
+    `fingerprints`, and the noes to be kept with them, are sealed under the key of the day, which dies once the
+    suppression list has them.
     """
 
     TOPIC: ClassVar[str] = "erasure.intended.v1"
@@ -207,7 +211,18 @@ class ErasureIntended(Fact):
     }
     reason: str
     fingerprints: Personal[tuple[str, ...], SuppressionData]
+    kept: Personal[tuple[str, ...], SuppressionData] | None = None
     address: Personal[str, Feed] | None = None
+
+    def entries(self) -> list[tuple[str, str, str]]:
+        """What the suppression list must say: fingerprint (hex), scope and cause; none once the key is gone."""
+        noes = [(scopes.ALL, "erased"), *(tuple(no.split(" ", 1)) for no in opened(self.kept) or ())]
+        return [(fingerprint, scope, cause) for fingerprint in opened(self.fingerprints) or () for scope, cause in noes]
+
+
+def noes_kept(standing: Standing) -> tuple[str, ...]:
+    """The noes that outlive a person, as "scope cause": those that no later act of theirs could lift (I7)."""
+    return tuple(f"{no.scope} {no.cause}" for no in standing.noes if no.cause in KEPT_CAUSES)
 
 
 class KeysDestroyed(Fact):

@@ -45,6 +45,7 @@ CATEGORIES = ("contact", "account_holder", "support_contact", "visitor", "prospe
 """Categories of data subjects (Mailkai 1, Mailenium 1.1)."""
 
 EVIDENCE_KEYS = ("ip", "user_agent", "form", "wording", "notice_version", "method")
+CHANNEL_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,15}")
 METHOD_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 HOW_EVIDENCED = ("ip", "form", "wording", "method")
 
@@ -131,7 +132,7 @@ def decide(
     if isinstance(command, AddContact):
         return [] if standing is not None else [_added(command, now)]
     if standing is None:
-        raise CommandRefused("unknown_recipient", "No such contact. Add it first with POST /v1/contacts.")
+        raise CommandRefused("unknown_recipient", "No such contact. Add the contact first.")
     if isinstance(command, CorrectContact):
         return [_corrected(command, now)]
     if isinstance(command, RecordConsent):
@@ -179,6 +180,8 @@ def _consent(
     standing: Standing, command: RecordConsent, suppressions: Sequence[Suppression], now: datetime
 ) -> list[Fact]:
     purpose = scopes.checked_purpose(command.purpose)
+    if not CHANNEL_PATTERN.fullmatch(command.channel):
+        raise CommandRefused("unknown_channel", "A channel is a short lower-case name, such as email.")
     evidence = command.evidence or {}
     occurred_at = command.occurred_at or now
     if command.action == "grant" and command.basis in PERMISSION_BASES:

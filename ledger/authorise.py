@@ -12,7 +12,7 @@ answer is repeated until it expires or is recalled, and a refusal is decided afr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -29,6 +29,7 @@ from domain.campaign import Campaign, RecipientsRefused
 from domain.ids import micros, unix_ms, uuid7
 from domain.law import RuleSet
 from domain.permission import SUPERSEDED, SendTerms, decide
+from domain.standing import Suppression
 from ledger.append import Appender, Head, LockedTenant, ShapedRow
 from ledger.authorise_layout import Answer, Asked, Layout, Recipient, Sending
 from ledger.errors import UnknownCampaign
@@ -48,6 +49,19 @@ CHUNK_RECIPIENTS = 4096
 OCCURRENCE_CHARACTERS_MAX = 256
 VALID_US_MAX = 3_600_000_000
 """A prepared chunk is decided again if it waited longer than an hour for the lock."""
+
+
+@dataclass(slots=True)
+class _Fetched:
+    """A chunk with what the database says of it, and the head that was read before it."""
+
+    chunk: Sequence[Recipient]
+    head: Head
+    campaign: Campaign
+    asked: list[Asked] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+    standings: Sequence[Any] = ()
+    against: Mapping[bytes, Sequence[Suppression]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -126,18 +140,36 @@ class AuthorisationDesk:
     def _chunks(
         self, run: _Run, recipients: Iterator[Recipient], idempotency: IdempotentPart | None
     ) -> Iterator[Answer]:
-        with ThreadPoolExecutor(1, thread_name_prefix="lethe-append") as writer:
-            pending: Future[Answer] | None = None
+        """Three chunks are under way at a time: one is read, one decided and laid out, one written."""
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="lethe-read") as reader,
+            ThreadPoolExecutor(1, thread_name_prefix="lethe-append") as writer,
+        ):
+            fetching = reader.submit(self._fetch_next, run, recipients)
+            written: Future[Answer] | None = None
             number = 0
-            while chunk := list(islice(recipients, self._chunk_recipients)):
-                part = idempotency.numbered(number, _content(chunk)) if idempotency else None
-                prepared = self._prepare_unlocked(run, chunk)
-                if pending is not None:
-                    yield pending.result()
-                pending = writer.submit(self._write, run, prepared, part)
+            while (fetched := fetching.result()) is not None:
+                fetching = reader.submit(self._fetch_next, run, recipients)
+                part = idempotency.numbered(number, _content(fetched.chunk)) if idempotency else None
+                prepared = self._settle_unlocked(run, fetched)
+                if written is not None:
+                    yield written.result()
+                written = writer.submit(self._write, run, prepared, part)
                 number += 1
-            if pending is not None:
-                yield pending.result()
+            if written is not None:
+                yield written.result()
+
+    def _fetch_next(self, run: _Run, recipients: Iterator[Recipient]) -> _Fetched | None:
+        """The next chunk with what the database says about it; None when there are no more recipients."""
+        chunk = list(islice(recipients, self._chunk_recipients))
+        if not chunk:
+            return None
+        with self._appender.pool.transaction() as connection:
+            return self._fetch(run, chunk, connection, self._appender.read_head(connection))
+
+    def _settle_unlocked(self, run: _Run, fetched: _Fetched) -> _Prepared:
+        with self._appender.pool.transaction() as connection:
+            return self._settle(run, fetched, connection)
 
     def _campaign(self, run: _Run, connection: Connection[Any], generation: int) -> Campaign:
         campaign = self._book.campaign(connection, self._tenant, generation, run.campaign_id)
@@ -146,39 +178,44 @@ class AuthorisationDesk:
         campaign.require_open(self._clock())
         return campaign
 
-    def _prepare_unlocked(self, run: _Run, chunk: Sequence[Recipient]) -> _Prepared:
-        with self._appender.pool.transaction() as connection:
-            return self._prepare(run, chunk, connection, self._appender.read_head(connection))
-
     def _prepare(self, run: _Run, chunk: Sequence[Recipient], connection: Connection[Any], head: Head) -> _Prepared:
         """Read, decide and lay out a chunk. The head must have been read before anything else is."""
-        now = max(self._clock(), head.recorded_at)
-        campaign = self._campaign(run, connection, head.generation)
-        prepared = _Prepared(chunk, head, now, campaign, [], Answer(), micros(now) + VALID_US_MAX)
-        self._identify(prepared)
-        self._look_up(prepared, connection)
-        self._decide(run, prepared, connection)
-        self._lay_out(run, prepared, connection)
-        return prepared
+        return self._settle(run, self._fetch(run, chunk, connection, head), connection)
 
-    def _identify(self, prepared: _Prepared) -> None:
-        fingerprint, asked = self._fingerprint, prepared.asked
-        for recipient in prepared.chunk:
+    def _fetch(self, run: _Run, chunk: Sequence[Recipient], connection: Connection[Any], head: Head) -> _Fetched:
+        """Fingerprint a chunk and read what is known of it, still sealed. This half waits for the database."""
+        campaign = self._campaign(run, connection, head.generation)
+        fetched = _Fetched(chunk, head, campaign)
+        fingerprint, asked = self._fingerprint, fetched.asked
+        for recipient in chunk:
             try:
                 asked.append(Asked(recipient, fingerprint(recipient.email)))
             except InvalidAddress as error:
-                prepared.answer.rejected.append((recipient.index, str(error)))
+                fetched.rejected.append((recipient.index, str(error)))
+        fingerprints = [one.fingerprint for one in asked]
+        fetched.standings = self._book.fetch(connection, self._tenant, head.generation, fingerprints)
+        fetched.against = self._book.suppressions(connection, self._tenant, head.generation, fingerprints)
+        return fetched
 
-    def _look_up(self, prepared: _Prepared, connection: Connection[Any]) -> None:
-        generation = prepared.head.generation
-        rows = self._book.read(connection, self._tenant, generation, [a.fingerprint for a in prepared.asked])
+    def _settle(self, run: _Run, fetched: _Fetched, connection: Connection[Any]) -> _Prepared:
+        """Unseal, decide and lay out a chunk. This half computes."""
+        head = fetched.head
+        now = max(self._clock(), head.recorded_at)
+        answer = Answer(rejected=fetched.rejected)
+        prepared = _Prepared(
+            fetched.chunk, head, now, fetched.campaign, fetched.asked, answer, micros(now) + VALID_US_MAX
+        )
+        rows = self._book.unseal(self._tenant, fetched.standings)
         strangers = []
-        for asked in prepared.asked:
-            asked.row = rows.get(asked.fingerprint)
-            if asked.row is None:
-                strangers.append(asked)
+        for one in prepared.asked:
+            one.row = rows.get(one.fingerprint)
+            if one.row is None:
+                strangers.append(one)
         if strangers:
-            self._look_up_strangers(strangers, connection, generation)
+            self._look_up_strangers(strangers, connection, head.generation)
+        self._decide(run, prepared, fetched.against)
+        self._lay_out(run, prepared, connection)
+        return prepared
 
     def _look_up_strangers(self, strangers: Sequence[Asked], connection: Connection[Any], generation: int) -> None:
         """Probe older peppers, and tell superseded addresses from unknown ones."""
@@ -194,9 +231,7 @@ class AuthorisationDesk:
             if asked.fingerprint in aliases:
                 asked.decision = SUPERSEDED
 
-    def _decide(self, run: _Run, prepared: _Prepared, connection: Connection[Any]) -> None:
-        fingerprints = [asked.fingerprint for asked in prepared.asked]
-        against = self._book.suppressions(connection, self._tenant, prepared.head.generation, fingerprints)
+    def _decide(self, run: _Run, prepared: _Prepared, against: Mapping[bytes, Sequence[Suppression]]) -> None:
         rules = self._rules(prepared.now.date())
         terms = SendTerms.of(
             prepared.campaign.purpose, prepared.campaign.channel, run.account.country, run.account.minimum_age

@@ -24,12 +24,12 @@ from domain.subject import recalled_position
 from ledger.append import EntryShape, ShapedRow
 from ledger.entry import ENTRY_VERSION, canonical, entry_time
 from ledger.keyring import LINK, Keyring
-from ledger.links import NO_OCCURRENCE, TokenSealer, link_scope, message_link, occurrence_tag
+from ledger.links import NO_OCCURRENCE, TokenSealer, link_scope, message_link, occurrence_tag, recorded_occurrence
 from ledger.standing_row import StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Recipient:
     """One recipient as asked for. `occurrence` tells repeated messages of an ongoing campaign apart."""
 
@@ -104,12 +104,15 @@ class Sending:
 class _Place:
     """Where a recipient's message stands: its stream, its token's nonce, its occurrence, and the link month."""
 
-    __slots__ = ("nonce", "occurrence", "sealer", "stream")
+    __slots__ = ("nonce", "occurrence", "sealer", "stream", "tag")
 
-    def __init__(self, stream: bytes, nonce: bytes, occurrence: bytes, sealer: TokenSealer) -> None:
+    def __init__(
+        self, stream: bytes, nonce: bytes, occurrence: bytes, sealer: TokenSealer, tag: bytes = NO_OCCURRENCE
+    ) -> None:
         self.stream = stream
         self.nonce = nonce
         self.occurrence = occurrence
+        self.tag = tag
         self.sealer = sealer
 
 
@@ -153,7 +156,8 @@ class Layout:
     def _place(self, row: StandingRow, occurrence: str | None, link_key: bytes, sealer: TokenSealer) -> _Place:
         scope = link_scope(row.link_key, link_key)
         stream, nonce = message_link(scope, self._campaign)
-        return _Place(stream, nonce, occurrence_tag(scope, occurrence), sealer)
+        tag = occurrence_tag(scope, occurrence)
+        return _Place(stream, nonce, recorded_occurrence(scope, tag), sealer, tag)
 
     def count_strangers(self, asked: Sequence[Asked], answer: Answer) -> dict[str, int]:
         """Refuse recipients without a subject, who have no message: how many, by rule."""
@@ -184,7 +188,7 @@ class Layout:
                 continue
             if decision.allowed:
                 assert one.row is not None
-                token = place.sealer.seal(one.row.handle, campaign, place.nonce, occurrence)
+                token = place.sealer.seal(one.row.handle, campaign, place.nonce, place.tag)
                 allowed.append((recipient, token, expires_at, False))
                 decided[key] = (token, expires_at)
             else:
@@ -222,7 +226,7 @@ class Layout:
         recalled = recalled_position(standing, self._sending.campaign.purpose) if standing.recalls else 0
         if not one.decision.allowed or not is_open(message, entry_time(self._sending.now), recalled):
             return False
-        token = place.sealer.seal(one.row.handle, self._campaign, place.nonce, place.occurrence)
+        token = place.sealer.seal(one.row.handle, self._campaign, place.nonce, place.tag)
         answer.allowed.append((one.recipient, token, message.expires_at, True))
         return True
 

@@ -16,6 +16,8 @@ from ledger.errors import SettingsRefused, Unavailable
 POOL_SIZE_MAX = 16
 CONNECT_TIMEOUT_SECONDS = 5
 ACQUIRE_TIMEOUT_SECONDS = 10.0
+RECONNECT_SECONDS_MAX = 4.0
+"""How long a pool tries to replace a broken connection, ever more slowly, before the next request starts anew."""
 
 UNAVAILABILITY = (
     PoolTimeout,
@@ -51,6 +53,7 @@ class Pool:
             max_size=size_max,
             open=False,
             timeout=ACQUIRE_TIMEOUT_SECONDS,
+            reconnect_timeout=RECONNECT_SECONDS_MAX,
             configure=self._configure,
             kwargs={"application_name": application, "connect_timeout": CONNECT_TIMEOUT_SECONDS},
             check=None,

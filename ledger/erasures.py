@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,9 +21,10 @@ from domain.facts import Fact
 from domain.ids import day_of, month_of, unix_ms, uuid7
 from domain.personal import Feed, Personal, SuppressionData
 from domain.scope import ALL
-from domain.subject import ErasureIntended, erasure_reason
+from domain.subject import ErasureIntended, erasure_reason, noes_kept
 from domain.suppression import SuppressionImposed
 from ledger.append import Appender, LockedTenant
+from ledger.errors import PeriodDestroyed
 from ledger.fingerprints import Fingerprinter
 from ledger.keyring import Keyring
 from ledger.mapper import Draft, Holder, SealingMapper
@@ -32,6 +34,9 @@ from ledger.standing_row import StandingRow
 from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName
 
 ERASED_CAUSE = "erased"
+RETENTION_ACTOR = "retention"
+"""Who writes erased persons to the suppression list, once a day."""
+
 STATE_INTENDED = "intended"
 STATE_KEYS_DESTROYED = "keys_destroyed"
 STATE_NOTHING_HELD = "nothing_held"
@@ -116,7 +121,8 @@ class ErasureDesk:
         probes = [self._fingerprint.every(address) for address in addresses]
         reason = erasure_reason(reason)
         now = self._clock()
-        self._keyring.ensure(_tenant_keys(now))
+        with suppress(PeriodDestroyed):  # A clock behind midnight; the time under the lock is what counts.
+            self._keyring.ensure(_tenant_keys(now))
         with self._appender.locked() as locked:
             if before is not None:
                 before(locked)
@@ -153,9 +159,10 @@ class ErasureDesk:
         every = [f for _, probes in asked for f in probes]
         rows = self._book.resolve(locked.connection, self._tenant, locked.generation, every)
         drafts: list[tuple[Draft, int]] = []
-        suppressed: list[bytes] = []
+        entries: list[SuppressionRow] = []
         detached: dict[bytes, StandingRow] = {}
         statuses = []
+        month = month_of(locked.now)
         seen: set[bytes] = set()
         for address, probes in asked:
             if probes[0] in seen:
@@ -166,18 +173,16 @@ class ErasureDesk:
                 continue
             if row is not None:
                 fingerprints = self._all_fingerprints(locked, row, probes)
-                drafts.append(self._intent(locked, row, fingerprints, address, reason, actor))
+                intent = self._intent(row, fingerprints, address, reason, locked.now)
+                drafts.append(self._headed_intent(intent, row, actor))
                 detached[row.person.subject] = row
+                entries.extend(SuppressionRow(bytes.fromhex(f), s, c, month) for f, s, c in intent.entries())
             else:
-                fingerprints = list(probes)
-                drafts.append(self._imposed(locked, fingerprints, address, actor))
-                row = None
-            suppressed.extend(fingerprints)
+                drafts.append(self._imposed(locked, probes, address, actor))
+                entries.extend(SuppressionRow(f, ALL, ERASED_CAUSE, month) for f in probes)
             statuses.append(self._bookmark(locked, row, reason, deletion_id))
         locked.record(drafts, restricts=True)
         self._book.detach(locked.connection, self._tenant, locked.generation, list(detached.values()))
-        month = month_of(locked.now)
-        entries = [SuppressionRow(f, ALL, ERASED_CAUSE, month) for f in suppressed]
         self._book.suppress(locked.connection, self._tenant, locked.generation, entries)
         return statuses
 
@@ -186,19 +191,20 @@ class ErasureDesk:
         return list(dict.fromkeys([row.fingerprint, *probes, *aliases]))
 
     def _intent(
-        self,
-        locked: LockedTenant,
-        row: StandingRow,
-        fingerprints: Sequence[bytes],
-        address: str,
-        reason: str,
-        actor: str,
-    ) -> tuple[Draft, int]:
-        fact = ErasureIntended(
-            reason=reason, fingerprints=_sealed_list(fingerprints), address=Personal(address), occurred_at=locked.now
+        self, row: StandingRow, fingerprints: Sequence[bytes], address: str, reason: str, now: datetime
+    ) -> ErasureIntended:
+        kept = noes_kept(row.standing)
+        return ErasureIntended(
+            reason=reason,
+            fingerprints=_sealed_list(fingerprints),
+            kept=Personal(kept) if kept else None,
+            address=Personal(address),
+            occurred_at=now,
         )
+
+    def _headed_intent(self, intent: ErasureIntended, row: StandingRow, actor: str) -> tuple[Draft, int]:
         stream = UUID(bytes=row.person.subject)
-        return self._draft(fact, stream, row.standing.version + 1, actor, Holder(row.person.kid))
+        return self._draft(intent, stream, row.standing.version + 1, actor, Holder(row.person.kid))
 
     def _imposed(
         self, locked: LockedTenant, fingerprints: Sequence[bytes], address: str, actor: str

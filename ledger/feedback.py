@@ -42,6 +42,7 @@ from ledger.links import (
     message_id,
     parse_token,
     provider_event_tag,
+    recorded_occurrence,
 )
 from ledger.mapper import Draft
 from ledger.overlap import OwnWrites
@@ -115,6 +116,7 @@ class _Matched:
     row: StandingRow
     campaign: Campaign
     stream: bytes
+    occurrence: bytes
     provider_event: str
     occurred_at: datetime
     event_id: bytes = b""
@@ -222,7 +224,9 @@ class FeedbackDesk:
             scope = link_scope(row.link_key, link_key)
             tag = provider_event_tag(scope, event.event_id or _without_event_id(event))
             stream = message_id(scope, token.campaign)
-            matched.append(_Matched(event, token, row, campaign, stream, tag, min(event.occurred_at, now)))
+            occurrence = recorded_occurrence(scope, token.occurrence)
+            happened = min(event.occurred_at, now)
+            matched.append(_Matched(event, token, row, campaign, stream, occurrence, tag, happened))
         return matched
 
     def _open_tokens(
@@ -419,7 +423,7 @@ def _plain(item: _Matched, stream: MessageStream, topic: str) -> dict[str, Any]:
         "campaign": item.token.campaign.hex(),
         "provider_event": item.provider_event,
     }
-    occurrence = "" if item.token.occurrence == NO_OCCURRENCE else item.token.occurrence.hex()
+    occurrence = "" if item.occurrence == NO_OCCURRENCE else item.occurrence.hex()
     if occurrence:
         plain["occurrence"] = occurrence
     if topic in messages.ENGAGEMENT_TOPICS:

@@ -24,6 +24,7 @@ from ledger.keyring import Keyring
 from ledger.sealing import open_box, scope_key, seal_box
 from ledger.vault import TENANT_HOLDER, KeyName
 
+IDEMPOTENCY = "idempotency"
 KEPT_FOR = timedelta(hours=24)
 
 SELECT_PART = """
@@ -51,7 +52,7 @@ class Replayed(Exception):
 class IdempotentPart:
     """One part of a request under an Idempotency-Key.
 
-    `request` is the digest of what must be the same when the part is repeated.
+    `request` is the digest of what must be the same when the part is repeated; neither digest is stored as it is.
     """
 
     key_hash: bytes
@@ -61,7 +62,7 @@ class IdempotentPart:
     @staticmethod
     def of(tenant: UUID, route: str, key: str, content: bytes, part: int = 0) -> IdempotentPart:
         """A part from the header's value, the route it was sent to, and the bytes of the content."""
-        key_hash = blake2b(route.encode() + b"\0" + key.encode(), key=tenant.bytes, digest_size=16).digest()
+        key_hash = blake2b(route.encode() + b"\0" + key.encode(), key=tenant.bytes, digest_size=32).digest()
         return IdempotentPart(key_hash, part, blake2b(content, digest_size=32).digest())
 
     def numbered(self, part: int, content: bytes) -> IdempotentPart:
@@ -80,10 +81,11 @@ class PartStore:
         """Raise `Replayed` if this part was committed, `IdempotencyMismatch` if with another content."""
         if part is None:
             return
-        row = connection.execute(SELECT_PART, (self._tenant, part.key_hash, part.part), binary=True).fetchone()
+        key_hash, request = self._keyed(part)
+        row = connection.execute(SELECT_PART, (self._tenant, key_hash, part.part), binary=True).fetchone()
         if row is None:
             return
-        if bytes(row[0]) != part.request:
+        if bytes(row[0]) != request:
             raise IdempotencyMismatch(
                 "This Idempotency-Key was used for another request. Use a new key for a new request."
             )
@@ -100,12 +102,19 @@ class PartStore:
         names = (KeyName(TENANT_HOLDER, Feed.name), KeyName(TENANT_HOLDER, Feed.name, day))
         keys = self._keyring.ensure(names)
         sealed = seal_box(scope_key(keys[names[0]], keys[names[1]]), answer, self._aad(part))
-        values = (self._tenant, part.key_hash, part.part, part.request, day, sealed, locked.now)
+        key_hash, request = self._keyed(part)
+        values = (self._tenant, key_hash, part.part, request, day, sealed, locked.now)
         locked.connection.execute(INSERT_PART, values)
 
     def purge(self, connection: Connection[Any], now: datetime) -> int:
         """Forget parts older than a day; returns how many."""
         return connection.execute(DELETE_OLD, (self._tenant, now - KEPT_FOR)).rowcount
+
+    def _keyed(self, part: IdempotentPart) -> tuple[bytes, bytes]:
+        """What is stored of key and content: keyed, so that nobody can look a guessed body up (FAULTS 21)."""
+        key = self._keyring.tenant_key(IDEMPOTENCY)
+        key_hash = blake2b(part.key_hash, key=key, digest_size=16, person=b"lethe.idk.v1").digest()
+        return key_hash, blake2b(part.request, key=key, digest_size=32, person=b"lethe.idr.v1").digest()
 
     def _aad(self, part: IdempotentPart) -> bytes:
         return self._tenant.bytes + part.key_hash + part.part.to_bytes(4, "big")

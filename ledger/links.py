@@ -61,6 +61,17 @@ def occurrence_tag(link_scope: bytes, occurrence: str | None) -> bytes:
     return blake2b(occurrence.encode(), key=link_scope, digest_size=OCCURRENCE_BYTES, person=b"lethe.occ.v1").digest()
 
 
+def recorded_occurrence(link_scope: bytes, tag: bytes) -> bytes:
+    """What the log keeps of an occurrence: a hash of its tag under K_link.
+
+    The tag itself travels in the token. If it stood in the log as well, a token kept by a sender would lead to the
+    message of an erased person (I11).
+    """
+    if tag == NO_OCCURRENCE:
+        return NO_OCCURRENCE
+    return blake2b(tag, key=link_scope, digest_size=OCCURRENCE_BYTES, person=b"lethe.oce.v1").digest()
+
+
 def provider_event_tag(link_scope: bytes, provider_event: str) -> str:
     """A keyed hash of a provider's event id, for dropping repeats without keeping the id."""
     return blake2b(provider_event.encode(), key=link_scope, digest_size=12, person=b"lethe.pev.v1").hexdigest()

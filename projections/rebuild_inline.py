@@ -24,13 +24,12 @@ from domain import subject as subjects
 from domain.campaign import CampaignClosed, CampaignRegistered
 from domain.facts import TOPICS, Fact, opened
 from domain.ids import month_of
-from domain.scope import ALL
 from domain.subject import ContactAdded, ErasureIntended
 from domain.suppression import SuppressionImposed, SuppressionLifted
 from ledger.append import Appender
 from ledger.application import Ledger
 from ledger.connections import Pool
-from ledger.erasures import ERASED_CAUSE
+from ledger.erasures import RETENTION_ACTOR
 from ledger.ports import SuppressionRow
 from projections.errors import RebuildRefused
 from projections.log import end_of_log, every_version, read_events, windows
@@ -175,9 +174,10 @@ class InlineRebuild:
             fact = self._ledger.sealing.open(event, personal=event.topic not in _WITHOUT_SECRETS)
             if isinstance(fact, ErasureIntended):
                 # Once the day's key is gone the daily batch has listed these addresses, further on in the log.
-                _merge(entries, _entries(fact, ALL, ERASED_CAUSE, month_of(fact.occurred_at)))
+                month = month_of(fact.occurred_at)
+                _merge(entries, [SuppressionRow(bytes.fromhex(f), s, c, month) for f, s, c in fact.entries()])
             elif isinstance(fact, SuppressionImposed):
-                by_batch = fact.reason == ERASED_CAUSE and fact.address is None
+                by_batch = fact.actor == RETENTION_ACTOR
                 rows = _entries(fact, fact.scope, fact.reason, fact.since)
                 _merge(listed_again if by_batch else entries, rows)
             elif isinstance(fact, SuppressionLifted):

@@ -18,7 +18,7 @@ from psycopg import Connection
 
 from domain.campaign import Campaign
 from domain.standing import Suppression
-from ledger.arrays import Bytes16Array
+from ledger.arrays import Bytes16Array, BytesArray
 from ledger.key_provider import EpochKeyProvider
 from ledger.links import handle_tag
 from ledger.ports import SuppressionRow
@@ -42,7 +42,7 @@ SELECT s.fingerprint, s.epoch, s.sealed FROM unnest(%s) AS n(handle_tag), LATERA
 UPSERT_STANDING = """
 INSERT INTO lethe.standing (tenant_id, generation, fingerprint, handle_tag, epoch, sealed)
 SELECT %s, %s, n.fingerprint, n.handle_tag, %s, n.sealed
-FROM unnest(%s::bytea[], %s::bytea[], %s::bytea[]) AS n(fingerprint, handle_tag, sealed)
+FROM unnest(%s, %s, %s) AS n(fingerprint, handle_tag, sealed)
 ON CONFLICT (tenant_id, generation, fingerprint) DO UPDATE SET epoch = excluded.epoch, sealed = excluded.sealed
 """
 DELETE_STANDING = "DELETE FROM lethe.standing WHERE tenant_id = %s AND generation = %s AND fingerprint = ANY(%s)"
@@ -149,7 +149,7 @@ class InlineStanding:
         fingerprints = [row.fingerprint for row in rows]
         tags = [handle_tag(tag_key, row.person.handle) for row in rows]
         sealed = [_seal(key, row.pack(), _aad(tenant, row.fingerprint, epoch)) for row in rows]
-        columns = (Bytes16Array(fingerprints), Bytes16Array(tags), sealed)
+        columns = (Bytes16Array(fingerprints), Bytes16Array(tags), BytesArray(sealed))
         connection.execute(UPSERT_STANDING, (tenant, generation, epoch, *columns))
 
     def move(

@@ -24,12 +24,11 @@ from psycopg import Connection
 from domain.facts import opened
 from domain.ids import day_of, month_of, unix_ms, uuid7
 from domain.personal import Erased, Feed, Personal, SuppressionData
-from domain.scope import ALL
 from domain.subject import ErasureIntended
 from domain.suppression import SuppressionImposed, SuppressionKeyClosed
 from ledger.append import LockedTenant
 from ledger.application import Ledger
-from ledger.erasures import ERASED_CAUSE
+from ledger.erasures import RETENTION_ACTOR
 from ledger.mapper import LedgerEvent
 from ledger.ports import SuppressionRow
 from ledger.vault import FOR_EVER, TENANT_HOLDER
@@ -39,7 +38,6 @@ from projections.log import end_of_log, first_position_at, read_events, windows
 from projections.rebuild import clear_leftovers
 from projections.suppression import SuppressionTable
 
-ACTOR = "retention"
 ENTRIES_PER_APPEND = 2_000
 """Entries per transaction, so that the tenant's other writers are not kept waiting."""
 
@@ -61,6 +59,10 @@ DELETE_BOOKMARK = "DELETE FROM lethe.tracking WHERE tenant_id = %s AND projectio
 END_DAY = "UPDATE lethe.head SET recorded_at = greatest(recorded_at, %s) WHERE tenant_id = %s"
 DELETE_PARKED_FEEDBACK = 'DELETE FROM lethe.parked_feedback WHERE tenant_id = %s AND feed_day < %s COLLATE "C"'
 DELETE_IDEMPOTENCY = 'DELETE FROM lethe.idempotency WHERE tenant_id = %s AND feed_day < %s COLLATE "C"'
+
+
+Entry = tuple[str, str, str]
+"""What the list is to say: fingerprint (hex), scope and cause."""
 
 
 class DayNotOver(Exception):
@@ -150,14 +152,14 @@ class _Day:
     def close(self) -> DayClosed:
         written = self._written()
         intents, seen = self._intents()
-        wanted = {f for intent in intents for f in _fingerprints(self._ledger, intent)}
+        wanted = {entry for intent in intents for entry in _entries(self._ledger, intent)}
         entries = len(written) + self._write(wanted - written, written, seen)
         _destroy(self._ledger, SuppressionData.name, self._day, self._ledger.clock(), KEY_CAUSE_CLOSED)
         self._conclude(entries)
         return DayClosed(self._day, entries)
 
-    def _written(self) -> set[bytes]:
-        """The fingerprints that an earlier run has listed for this day before it was cut off."""
+    def _written(self) -> set[Entry]:
+        """The entries that an earlier run has listed for this day before it was cut off."""
         if self._begun_at is None:
             return set()
         with self._ledger.services.writer.transaction() as connection:
@@ -166,8 +168,13 @@ class _Day:
             for after, last in windows(self._begun_at, end, SCAN_WINDOW_EVENTS):
                 found.extend(read_events(connection, self._tenant, (SuppressionImposed.TOPIC,), after, last))
         facts = [self._ledger.sealing.open(event) for event in found]
-        ours = [f for f in facts if f.actor == ACTOR and f.occurred_at == self._end]
-        return {bytes.fromhex(h) for f in ours if isinstance(f, SuppressionImposed) for h in opened(f.fingerprints)}
+        ours = [f for f in facts if f.actor == RETENTION_ACTOR and f.occurred_at == self._end]
+        return {
+            (fingerprint, fact.scope, fact.reason)
+            for fact in ours
+            if isinstance(fact, SuppressionImposed)
+            for fingerprint in opened(fact.fingerprints)
+        }
 
     def _intents(self) -> tuple[list[LedgerEvent], int]:
         """The day's intents, and the end of the log when they were read."""
@@ -181,7 +188,7 @@ class _Day:
         for piece in windows(after, last, SCAN_WINDOW_EVENTS):
             yield from read_events(connection, self._tenant, (ErasureIntended.TOPIC,), *piece)
 
-    def _write(self, wanted: set[bytes], written: set[bytes], seen: int) -> int:
+    def _write(self, wanted: set[Entry], written: set[Entry], seen: int) -> int:
         """List what is wanted, in order of random ids over the whole day; returns how many entries that were.
 
         The first append also takes in intents that came after the others were read, and moves the log into the next
@@ -190,7 +197,7 @@ class _Day:
         with self._ledger.appender.locked() as locked:
             self._require_over(locked)
             late = [e for e in self._read(locked.connection, seen, locked.head.position) if self._of_day(e)]
-            wanted |= {f for intent in late for f in _fingerprints(self._ledger, intent)} - written
+            wanted |= {entry for intent in late for entry in _entries(self._ledger, intent)} - written
             entries = _in_random_order(wanted, locked.now)
             name = BOOKMARK + self._day
             locked.connection.execute(INSERT_BOOKMARK, (self._tenant, name, locked.head.position))
@@ -201,21 +208,21 @@ class _Day:
                 self._append(locked, entries[start : start + ENTRIES_PER_APPEND])
         return len(entries)
 
-    def _append(self, locked: LockedTenant, entries: list[tuple[UUID, bytes]]) -> None:
+    def _append(self, locked: LockedTenant, entries: list[tuple[UUID, Entry]]) -> None:
         """Events and rows of some entries, in order of their ids."""
         month = month_of(_midnight(self._day))
         facts = [
             SuppressionImposed(
-                fingerprints=Personal((fingerprint.hex(),)),
-                scope=ALL,
-                reason=ERASED_CAUSE,
+                fingerprints=Personal((fingerprint,)),
+                scope=scope,
+                reason=cause,
                 since=month,
                 **_header(stream, 1, self._end, locked.now),
             )
-            for stream, fingerprint in entries
+            for stream, (fingerprint, scope, cause) in entries
         ]
         locked.record([(self._ledger.sealing.draft(fact), 1) for fact in facts], restricts=False)
-        rows = [SuppressionRow(fingerprint, ALL, ERASED_CAUSE, month) for _, fingerprint in entries]
+        rows = [SuppressionRow(bytes.fromhex(f), scope, cause, month) for _, (f, scope, cause) in entries]
         self._list.rewrite(locked.connection, self._tenant, locked.generation, rows)
 
     def _conclude(self, entries: int) -> None:
@@ -234,17 +241,17 @@ class _Day:
         return event.recorded_at is not None and day_of(event.recorded_at) == self._day
 
 
-def _fingerprints(ledger: Ledger, intent: LedgerEvent) -> list[bytes]:
-    """The fingerprints of one intent; none once the day's key is destroyed, when they have been listed."""
+def _entries(ledger: Ledger, intent: LedgerEvent) -> list[Entry]:
+    """The entries of one intent; none once the day's key is destroyed, when they have been listed."""
     fact = ledger.sealing.open(intent)
     assert isinstance(fact, ErasureIntended)
-    return [bytes.fromhex(f) for f in opened(fact.fingerprints) or ()]
+    return fact.entries()
 
 
-def _in_random_order(fingerprints: set[bytes], now: datetime) -> list[tuple[UUID, bytes]]:
+def _in_random_order(entries: set[Entry], now: datetime) -> list[tuple[UUID, Entry]]:
     """Each with a random stream id of one and the same time, sorted by it."""
     stamp = unix_ms(now)
-    return sorted((uuid7(stamp, os.urandom(10)), fingerprint) for fingerprint in fingerprints)
+    return sorted((uuid7(stamp, os.urandom(10)), entry) for entry in entries)
 
 
 def _header(stream: UUID, version: int, occurred_at: datetime, now: datetime) -> dict[str, Any]:
@@ -253,7 +260,7 @@ def _header(stream: UUID, version: int, occurred_at: datetime, now: datetime) ->
         "originator_version": version,
         "event_id": uuid7(unix_ms(now), os.urandom(10)),
         "occurred_at": occurred_at,
-        "actor": ACTOR,
+        "actor": RETENTION_ACTOR,
         "command": UUID(bytes=os.urandom(16), version=4),
     }
 

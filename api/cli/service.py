@@ -20,6 +20,7 @@ from api.cli.failures import CommandFailed, ExitCode
 from api.cli.options import AccountOption, JsonFlag, instance_of, ledger_of, settings
 from api.cli.output import Output, counted
 from api.http.app import create_app
+from api.http.server import server_config
 from api.settings import Settings
 from ledger.errors import SettingsRefused
 from ledger.migrate import migrate_ledger, migrate_vault
@@ -135,16 +136,7 @@ def serve_instance(
     ready: Callable[[str], None],
 ) -> None:
     """Serve a running instance until interrupted. `ready` is told the URL once the port is ours."""
-    config = uvicorn.Config(
-        create_app(instance),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=STOP_SECONDS_MAX,
-    )
+    config = server_config(create_app(instance), host=host, port=port)
     with _listening(host, port) as listener, _working(instance, wanted=worker):
         url = _url(listener)
         ready(url)

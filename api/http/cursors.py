@@ -21,6 +21,8 @@ def position_of(cursor: str) -> int:
         raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
     except ValueError:
         raw = b""
-    if len(raw) != 9 or raw[:1] != _VERSION or raw[1] & 0x80:
+    position = int.from_bytes(raw[1:], "big")
+    # The decoder passes over what is no base64, so the cursor is compared with what it should have been.
+    if len(raw) != 9 or position >= 1 << 63 or cursor != cursor_of(position):
         raise RequestRefused(INVALID, "No cursor of this API. Use what an answer gave as `next`, unchanged.")
-    return int.from_bytes(raw[1:], "big")
+    return position

@@ -7,7 +7,7 @@ the answer is out. What cannot be parsed as HTTP is answered with a problem like
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import orjson
 import uvicorn
@@ -16,7 +16,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from api.http.limits import BODY_CUT
 from api.http.problems import CONTENT_TYPE, MALFORMED, Problem
-from api.settings import Settings
 
 KEEP_ALIVE_SECONDS: Final = 30
 CONNECTIONS_MAX: Final = 2000
@@ -28,6 +27,11 @@ DRAIN_SECONDS_MAX: Final = 30
 
 class LetheProtocol(HttpToolsProtocol):
     """HTTP/1.1 with half-closed connections kept for their answers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn logs URLs as soon as anybody gives its logger a handler; ours are written by `observing`.
+        self.access_log = False
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio asks for a bool; uvicorn declares None.
         """The client sends no more. An incomplete body is marked as cut, and the connection stays until the answer."""
@@ -52,12 +56,12 @@ class LetheProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How `lethe serve` runs the application. Logs are ours: uvicorn's access log would repeat URLs."""
+def server_config(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
+    """How the application is served, by `lethe serve` and in tests."""
     return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
+        host=host,
+        port=port,
         http=LetheProtocol,
         ws="none",
         lifespan="on",

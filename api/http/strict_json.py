@@ -78,7 +78,7 @@ def _refuse_lone_surrogates(raw: bytes) -> None:
 
 def _refuse_depth(value: Any) -> None:
     level: list[Any] = [value]
-    for _ in range(DEPTH_MAX):
+    for _ in range(DEPTH_MAX + 1):
         containers = [item for item in level if isinstance(item, dict | list)]
         if not containers:
             return

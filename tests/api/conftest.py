@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from api.bootstrap import Instance
 from api.http.app import create_app
 from api.http.server import server_config
-from ledger.application import Ledger
+from ledger.application import API_SCOPES, Ledger
 
 START_SECONDS_MAX = 20.0
 
@@ -29,18 +29,16 @@ CONSENT = {
 
 
 class Api:
-    """One account over HTTP: a key for each scope, made when first used."""
+    """One account over HTTP: a key for each scope."""
 
     def __init__(self, base_url: str, ledger: Ledger) -> None:
         self.ledger = ledger
         self.base_url = base_url
         self._client = httpx.Client(base_url=base_url, timeout=30)
-        self._keys: dict[str, str] = {}
+        self._keys = {scope: ledger.issue_api_key([scope], actor="cli") for scope in API_SCOPES}
 
     def key(self, scope: str) -> str:
-        """An API key with this scope."""
-        if scope not in self._keys:
-            self._keys[scope] = self.ledger.issue_api_key([scope], actor="cli")
+        """The API key with this scope."""
         return self._keys[scope]
 
     def call(
@@ -119,8 +117,7 @@ class serving:  # noqa: N801  Used as a function.
     """A real server in a thread, for the length of a block; gives its URL."""
 
     def __init__(self, app: FastAPI, instance: Instance) -> None:
-        config = server_config(app, instance.settings.model_copy(update={"port": 0}))
-        self._server = uvicorn.Server(config)
+        self._server = uvicorn.Server(server_config(app, host=instance.settings.host, port=0))
         self._thread = threading.Thread(target=self._server.run)
 
     def __enter__(self) -> str:

@@ -47,10 +47,14 @@ def test_rejects_a_bad_row_by_index_and_keeps_the_good_ones(api: Api, row: objec
 
 def test_takes_contacts_as_lines(api: Api) -> None:
     """NDJSON: one contact a line, blank lines passed over, bad lines rejected by their number."""
-    lines = [b'{"email":"a@example.com"}', b"", b"{", b'{"email":"b@example.com"}', b'{"email":"b@example.com","email":1}']
-    answer = api.post(
-        "/v1/contacts", None, content=b"\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
-    )
+    lines = [
+        b'{"email":"a@example.com"}',
+        b"",
+        b"{",
+        b'{"email":"b@example.com"}',
+        b'{"email":"b@example.com","email":1}',
+    ]
+    answer = api.post("/v1/contacts", None, content=b"\n".join(lines), headers={"Content-Type": "application/x-ndjson"})
     assert answer["added"] == 2
     assert [row["index"] for row in answer["rejected"]] == [2, 4]
 
@@ -83,7 +87,7 @@ def test_records_consents_with_their_effect(api: Api) -> None:
 
 def test_declares_a_permission_without_consent(api: Api) -> None:
     """A soft opt-in goes with the action grant, and is what the check then names."""
-    api.add("anna@example.com", consent=False)
+    api.post("/v1/contacts", {"contacts": [{"email": "anna@example.com", "country": "DE"}]})
     row = {"email": "anna@example.com", "purpose": "newsletter", "channel": "email", "basis": "soft-opt-in"}
     answer = api.post("/v1/consents", {"consents": [row | {"action": "grant"}, row | {"action": "refuse"}]})
     assert len(answer["results"]) == 1

@@ -124,6 +124,20 @@ def test_after_an_erasure_nothing_leads_back(ledger: Ledger, attack: LinksAttack
     assert living <= found(attack.leads(PEOPLE[0]))
 
 
+def test_tokens_kept_by_senders_lead_nowhere(ledger: Ledger, attack: LinksAttack) -> None:
+    """Given message ids that a sender kept beside the address, when the person is erased, then they open nothing."""
+    willing(ledger, PEOPLE)
+    campaign = register(ledger, kind="ongoing")
+    orders = [f"order {number}" for number in range(3)]
+    tokens = [ask(ledger, campaign, [(VICTIM, order)]).allowed[VICTIM] for order in orders]
+    tokens.append(ask(ledger, campaign, [VICTIM]).allowed[VICTIM])
+    report(ledger, [(token, "dispatched") for token in tokens])
+    everything = streams_of(ledger, person(ledger, VICTIM), (campaign,))
+    assert everything <= found(attack.leads("somebody.else@example.com", tokens))
+    erase(ledger, ERASED)
+    assert found(attack.leads("somebody.else@example.com", tokens)) & everything == set()
+
+
 def test_a_superseded_address_leads_nowhere_either(ledger: Ledger, attack: LinksAttack, clock: SettableClock) -> None:
     """Given a person who changed addresses, when they are erased by the old one, then neither address leads back."""
     willing(ledger, [*PEOPLE, FORMER])

@@ -216,7 +216,7 @@ def test_an_ongoing_message_is_found_over_the_end_of_the_month(ledger: Ledger, c
 def interfere(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, before_chunk: int, write: Callable[[], object]) -> None:
     """Let somebody else write after a chunk was prepared and before it takes the lock."""
     desk = ledger.authorisations
-    real, prepared = desk._prepare_unlocked, []
+    real, prepared = desk._settle_unlocked, []
 
     def prepare(*arguments: Any) -> Any:
         done = real(*arguments)
@@ -225,7 +225,7 @@ def interfere(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, before_chunk: int
             write()
         return done
 
-    monkeypatch.setattr(desk, "_prepare_unlocked", prepare)
+    monkeypatch.setattr(desk, "_settle_unlocked", prepare)
 
 
 @pytest.mark.parametrize("rule", NOES)

@@ -132,6 +132,7 @@ SAMPLES: dict[str, Any] = {
     "custom": {"shoe size": "43"},
     "evidence": {"ip": "192.0.2.1", "method": "form"},
     "fingerprints": ("00112233445566778899aabbccddeeff",),
+    "kept": ("all legal",),
     "expires_at": datetime(2026, 11, 22, 20, 15, tzinfo=UTC),
     "subject": UUID(int=4),
     "reason": "other",

@@ -1,0 +1,78 @@
+"""The database gone in the middle of things (FAULTS 26): a clear 503 with Retry-After, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from fastapi import FastAPI
+
+from api.bootstrap import Instance, running
+from api.http.app import create_app
+from ledger import connections
+from ledger.application import Ledger
+from ledger.embedded import EmbeddedPostgres
+from tests.api.conftest import Api, serving
+from tests.support import chosen_bin_dir, settings_for
+
+pytestmark = pytest.mark.store
+
+
+@pytest.fixture
+def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[EmbeddedPostgres, Instance]]:
+    """A server of its own, which the test may stop, and an instance that gives up on it soon."""
+    monkeypatch.setattr(connections, "ACQUIRE_TIMEOUT_SECONDS", 1.0)
+    with (
+        EmbeddedPostgres(tmp_path / "postgres", chosen_bin_dir(), fsync=False) as server,
+        running(settings_for(server, tmp_path / "lethe")) as instance,
+    ):
+        yield server, instance
+
+
+@pytest.fixture
+def fragile_api(
+    fragile: tuple[EmbeddedPostgres, Instance],
+    serve: Callable[[FastAPI, Instance], serving],
+    api_at: Callable[[str, Ledger], Api],
+) -> Iterator[Api]:
+    """An account on it, over HTTP."""
+    _, instance = fragile
+    ledger = instance.ledger(uuid4())
+    ledger.open_account(name="Acme GmbH", pack="mailkai", country="DE", minimum_age=0, actor="cli")
+    with serve(create_app(instance), instance) as url:
+        yield api_at(url, ledger)
+
+
+def test_answers_503_until_the_database_is_back(fragile: tuple[EmbeddedPostgres, Instance], fragile_api: Api) -> None:
+    """Every kind of command fails clearly while it is gone, and works when it is back; what was there still is."""
+    server, _ = fragile
+    fragile_api.add("anna@example.com")
+    campaign = fragile_api.campaign()
+    assert fragile_api.get("/readyz", scope="")["status"] == "ready"
+    server.stop_immediately()
+    question = {"email": "anna@example.com", "purpose": "newsletter", "channel": "email"}
+    for path, body in (
+        ("/v1/contacts", {"contacts": [{"email": "bert@example.com"}]}),
+        (f"/v1/campaigns/{campaign}/authorisations", {"recipients": ["anna@example.com"]}),
+        ("/v1/permissions/check", question),
+    ):
+        answer = fragile_api.call("POST", path, body)
+        assert answer.status_code == 503, answer.text
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.json()["type"].endswith("unavailable")
+    lines = {"Content-Type": "application/x-ndjson"}
+    path = f"/v1/campaigns/{campaign}/authorisations"
+    assert fragile_api.call("POST", path, content=b'"anna@example.com"\n', headers=lines).status_code == 503
+    readiness = fragile_api.call("GET", "/readyz", scope="")
+    assert readiness.status_code == 503
+    assert readiness.json()["checks"]
+    assert fragile_api.call("GET", "/healthz", scope="").status_code == 200
+    server.start()
+    for _ in range(30):
+        if fragile_api.call("POST", "/v1/permissions/check", question).status_code == 200:
+            break
+    assert fragile_api.authorise(campaign, "anna@example.com", "bert@example.com")["refused"] == [
+        {"email": "bert@example.com", "rule": "unknown_recipient"}
+    ]
