@@ -145,11 +145,12 @@ class AuthorisationDesk:
             ThreadPoolExecutor(1, thread_name_prefix="lethe-read") as reader,
             ThreadPoolExecutor(1, thread_name_prefix="lethe-append") as writer,
         ):
-            fetching = reader.submit(self._fetch_next, run, recipients)
+            fetching = self._start_fetching(reader, run, recipients)
             written: Future[Answer] | None = None
             number = 0
-            while (fetched := fetching.result()) is not None:
-                fetching = reader.submit(self._fetch_next, run, recipients)
+            while fetching is not None:
+                fetched = fetching.result()
+                fetching = self._start_fetching(reader, run, recipients)
                 part = idempotency.numbered(number, _content(fetched.chunk)) if idempotency else None
                 prepared = self._settle_unlocked(run, fetched)
                 if written is not None:
@@ -159,11 +160,14 @@ class AuthorisationDesk:
             if written is not None:
                 yield written.result()
 
-    def _fetch_next(self, run: _Run, recipients: Iterator[Recipient]) -> _Fetched | None:
-        """The next chunk with what the database says about it; None when there are no more recipients."""
+    def _start_fetching(
+        self, reader: ThreadPoolExecutor, run: _Run, recipients: Iterator[Recipient]
+    ) -> Future[_Fetched] | None:
+        """Take the next chunk in the caller's own thread, and let the database be asked about it in another's."""
         chunk = list(islice(recipients, self._chunk_recipients))
-        if not chunk:
-            return None
+        return reader.submit(self._fetch_unlocked, run, chunk) if chunk else None
+
+    def _fetch_unlocked(self, run: _Run, chunk: Sequence[Recipient]) -> _Fetched:
         with self._appender.pool.transaction() as connection:
             return self._fetch(run, chunk, connection, self._appender.read_head(connection))
 

@@ -28,6 +28,7 @@ from api.http.limits import ROWS_MAX, read_body, too_many_rows
 from api.http.problems import BAD_HEADER, INVALID, MALFORMED, MEDIA_TYPE, RequestRefused
 from api.http.strict_json import parse_json
 from domain.scope import InvalidScope, checked_purpose, checked_scope
+from domain.subject_commands import CATEGORIES
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
@@ -99,9 +100,9 @@ def _scope(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def _plain_text(value: str) -> str:
-    if "@" in value or not value.isprintable():
-        raise ValueError("write plain words without an @: this text is kept in the clear, and must not name a person")
+def _category(value: str) -> str:
+    if value not in CATEGORIES:
+        raise ValueError(f"write one of {', '.join(CATEGORIES)}")
     return value
 
 
@@ -131,8 +132,7 @@ Email = Annotated[
 
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 LongText = Annotated[str, StringConstraints(max_length=5000)]
-PlainWords = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_plain_text)]
-"""Text that is kept in the clear, in events and tombstones: never about a person."""
+Category = Annotated[str, AfterValidator(_category), WithJsonSchema({"type": "string", "enum": list(CATEGORIES)})]
 
 
 def rows_schema(row: str | None, *, or_text: bool = False) -> WithJsonSchema:

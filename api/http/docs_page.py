@@ -73,6 +73,7 @@ def docs_endpoint(document: Callable[[], Document]) -> Callable[[Request], Await
 def page(document: Document) -> str:
     """The whole page."""
     operations = list(_operations(document))
+    contents = _contents(operations)
     body = "".join(
         (
             _introduction(document),
@@ -87,7 +88,8 @@ def page(document: Document) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Lethe API</title><style>{STYLE}</style></head><body>"
         '<a class="skip" href="#main">Skip to content</a>'
-        f'<div class="page"><nav aria-label="Contents">{_contents(operations)}</nav>'
+        f'<div class="page"><nav aria-label="Contents"><details class="narrow"><summary>Contents</summary>{contents}'
+        f'</details><div class="broad">{contents}</div></nav>'
         f'<main id="main">{body}</main></div></body></html>'
     )
 
@@ -120,7 +122,7 @@ def _introduction(document: Document) -> str:
         "<h4>Calling it</h4><p>Every call carries an API key of its account, made by <code>lethe apikey create</code>. "
         "Its scopes (campaign, officer, auditor, admin) say what it may do; a revoked key stops within five seconds. "
         "Bodies are JSON in UTF-8; where it says so, NDJSON takes any number of rows, one a line.</p>"
-        "<pre>curl https://lethe.example/v1/permissions/check \\\n"
+        "<pre tabindex='0'>curl https://lethe.example/v1/permissions/check \\\n"
         "  -H 'Authorization: Bearer lethe_…' -H 'Content-Type: application/json' \\\n"
         '  -d \'{"email": "anna@example.com", "purpose": "newsletter", "channel": "email"}\'</pre>'
         "<p>Errors are <a href='#problems'>problems</a> (RFC 9457). A POST or PATCH that carries an "
@@ -172,7 +174,7 @@ def _schemas(document: Document) -> str:
         required = schema.get("required", ())
         rows = [
             (field + (" *" if field in required else ""), _type(details), escape(details.get("description", "")))
-            for field, details in schema.get("properties", {}).items()
+            for field, details in sorted(schema.get("properties", {}).items(), key=lambda item: item[0] not in required)
         ]
         about = escape(" ".join(schema.get("description", "").split()))
         table = _table(("Field", "Type", "Meaning"), rows)
@@ -207,7 +209,7 @@ def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
         f"<tr><td><code>{escape(first)}</code></td>{''.join(f'<td>{cell}</td>' for cell in rest)}</tr>"
         for first, *rest in rows
     )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _link(name: str) -> str:
@@ -220,7 +222,7 @@ def _type(schema: Document) -> str:
         return _link(schema["$ref"].rpartition("/")[2])
     for union in ("anyOf", "oneOf"):
         if union in schema:
-            return " or ".join(_type(option) for option in schema[union])
+            return " or ".join(_type(option) for option in schema[union] if option.get("type") != "null")
     if "const" in schema:
         return f"<code>{escape(json.dumps(schema['const']))}</code>"
     if "enum" in schema:
@@ -236,13 +238,14 @@ def _type(schema: Document) -> str:
 def _example(document: Document, name: str, *, compact: bool) -> str:
     sample = _sample(document, name)
     text = json.dumps(sample, ensure_ascii=False, indent=None if compact else 2)
-    return f"<pre>{escape(text)}</pre>"
+    return f'<pre tabindex="0">{escape(text)}</pre>'
 
 
 def _sample(document: Document, name: str) -> Any:
     schema = document["components"]["schemas"][name]
     sample = {}
-    for field, details in schema.get("properties", {}).items():
+    required = schema.get("required", ())
+    for field, details in sorted(schema.get("properties", {}).items(), key=lambda item: item[0] not in required):
         if field in LEFT_OUT.get(name, ()):
             continue
         if field in SAMPLES:

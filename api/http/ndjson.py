@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import anyio
-from anyio import CapacityLimiter, from_thread, to_thread
+from anyio import CapacityLimiter, to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from starlette.requests import Request
 
@@ -34,6 +34,7 @@ class LineFeed:
         streams = anyio.create_memory_object_stream[bytes](PIECES_WAITING_MAX)
         self._sending: MemoryObjectSendStream[bytes] = streams[0]
         self._receiving: MemoryObjectReceiveStream[bytes] = streams[1]
+        self._loop = asyncio.get_running_loop()
         self.ended_early = False
 
     async def pump(self) -> None:
@@ -53,7 +54,7 @@ class LineFeed:
     def lines(self) -> Iterator[tuple[int, bytes | str]]:
         """Each line with its number from 0: its bytes, or why it is rejected. Blank lines are counted and skipped.
 
-        Runs in a worker thread of anyio, and waits there.
+        Runs in a thread, any one at a time, and waits there.
         """
         number, rest, skipping = 0, b"", False
         while (piece := self._next()) is not None:
@@ -79,8 +80,8 @@ class LineFeed:
 
     def _next(self) -> bytes | None:
         try:
-            return from_thread.run(self._receiving.receive)
-        except anyio.EndOfStream:
+            return asyncio.run_coroutine_threadsafe(self._receiving.receive(), self._loop).result()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
             return None
 
 

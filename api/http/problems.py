@@ -92,7 +92,7 @@ INCIDENT = _type(
     "runs this server at once.",
 )
 UNAVAILABLE = _type(
-    "unavailable", 503, "Not available now", "Nothing of this request was done. Send it again after Retry-After."
+    "unavailable", 503, "Not available now", "The detail says what was done. Send it again after Retry-After."
 )
 
 

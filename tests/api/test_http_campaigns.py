@@ -136,6 +136,15 @@ def test_a_cut_stream_can_be_sent_again_whole(api: Api) -> None:
     assert lines_of(again.text) == lines_of(first.text)
 
 
+def test_cut_contacts_can_be_sent_again_whole(api: Api) -> None:
+    """The same for contacts: the retry adds who was not there yet."""
+    key = ("Idempotency-Key: once",)
+    assert b'"added":1' in half_sent(api, "/v1/contacts", b'{"email":"a@example.com"}\n', "application/x-ndjson", key)
+    whole = b'{"email":"a@example.com"}\n{"email":"b@example.com"}\n'
+    again = api.call("POST", "/v1/contacts", content=whole, headers=NDJSON, idempotency_key="once")
+    assert (again.json()["added"], again.json()["known"]) == (1, 1)
+
+
 def test_a_cut_json_body_does_nothing(api: Api) -> None:
     """Half of a JSON body is no body."""
     received = half_sent(api, "/v1/contacts", b'{"contacts":[{"email":"anna@example.com"}', "application/json")

@@ -95,7 +95,7 @@ class Curl:
 @contextmanager
 def _serving(instance: Instance) -> Iterator[str]:
     """The application on a free port, as `lethe serve` runs it; gives its URL."""
-    server = uvicorn.Server(server_config(create_app(instance), instance.settings.model_copy(update={"port": 0})))
+    server = uvicorn.Server(server_config(create_app(instance), host=instance.settings.host, port=0))
     thread = threading.Thread(target=server.run, name="docs-server")
     thread.start()
     try:

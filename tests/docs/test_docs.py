@@ -307,9 +307,9 @@ def test_checks_of_the_doctor_are_documented(instance: Instance) -> None:
     text = (README.parent / "docs" / "how-to" / "read-doctor.md").read_text()
     documented = {name(row[0]) for found in tables(text) for row in found.rows}
     made = {finding.check for finding in examine(instance.settings, (*HARD_CHECKS, *WORK_CHECKS))}
-    families = {f"{check.partition(':')[0]}: …" if ":" in check else check for check in made}
+    families = {c if ":" not in c or c in documented else f"{c.partition(':')[0]}: …" for c in made}
     assert families - documented == set()
-    assert documented - families == {"clock: log"}, "It is made only after a clock has jumped back."
+    assert documented - families <= {"clock: log"}, "It is made only after a clock has jumped back."
 
 
 def test_evidence_keys_are_documented() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier
@@ -135,7 +135,7 @@ def test_a_period_destroyed_before_it_began_is_never_made(vault: Vault, tenant: 
 
 
 @pytest.mark.store
-def test_creating_and_destroying_at_once_never_leaves_a_key(vault: Vault, tenant: UUID) -> None:
+def test_creating_and_destroying_at_once_never_leaves_a_key(vault: Vault, tenant: UUID, hand: Connection[Any]) -> None:
     """Given threads that make and destroy the keys of one person and month, when all are done, then no key is left."""
     names = [KeyName(KID, c) for c in ("identity", "consent", "engagement")] + [NAMES[2]]
     barrier = Barrier(6)
@@ -161,6 +161,41 @@ def test_creating_and_destroying_at_once_never_leaves_a_key(vault: Vault, tenant
     found = vault.find(tenant, [*names, KeyName(KID, "usage")])
     assert found.keys == {}
     assert set(found.tombstones) == {*names, KeyName(KID, "usage")}
+    assert wraps(hand, tenant) == 0
+
+
+@pytest.mark.store
+@pytest.mark.parametrize("step", ["_insert", "_insert_subject_keys"])
+def test_a_key_on_its_way_is_destroyed_with_the_others(
+    vault: Vault, tenant: UUID, hand: Connection[Any], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Given a key that was found missing, when it is destroyed before it is written, then it is gone after both."""
+    real, destroyed = getattr(vault, step), []
+
+    def destroy() -> None:
+        vault.destroy_holder(tenant, KID, when=NOW, cause="asked", certificate=None)
+        destroyed.append(True)
+
+    with ThreadPoolExecutor(1) as threads:
+
+        def insert(*arguments: Any) -> Any:
+            run = threads.submit(destroy)
+            wait([run], timeout=0.3)  # It waits for us, as it should, or has overtaken us.
+            return real(*arguments)
+
+        monkeypatch.setattr(vault, step, insert)
+        if step == "_insert":
+            vault.ensure(tenant, [KeyName(KID, Identity.name)])
+        else:
+            vault.ensure_subject_keys(tenant, Identity.name, [KID])
+    assert destroyed == [True]
+    assert wraps(hand, tenant) == 0
+
+
+def wraps(hand: Connection[Any], tenant: UUID) -> int:
+    row = hand.execute("SELECT count(*) FROM lethe_vault.wrapped_key WHERE tenant_id = %s", (tenant,)).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 @pytest.mark.store

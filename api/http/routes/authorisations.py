@@ -6,6 +6,7 @@ arrives, each answered on a line of its own, and the last line is the receipt. M
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -214,6 +215,7 @@ class _Stream(Response):
         self._feed = LineFeed(call.request)
         self._tally = _Tally()
         self._failure: Exception | None = None
+        self._rejected: deque[tuple[int, str]] = deque()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Work and send side by side; what fails before the first line is a problem, later it is on the last line."""
@@ -253,23 +255,20 @@ class _Stream(Response):
 
     def _authorise(self) -> None:
         """In a thread: whole chunks under the Idempotency-Key; of a cut body the last, short chunk without it."""
-        rejected: list[tuple[int, str]] = []
-        recipients = self._recipients(rejected)
+        recipients = self._recipients()
         left: list[Recipient] = []
-        self._chunks(self._whole_chunks(recipients, left), self._part, rejected)
+        self._chunks(self._whole_chunks(recipients, left), self._part)
         if left:
-            self._chunks(left, None, rejected)
-        self._flush(rejected)
+            self._chunks(left, None)
+        self._flush()
 
-    def _chunks(
-        self, recipients: Iterable[Recipient], part: IdempotentPart | None, rejected: list[tuple[int, str]]
-    ) -> None:
+    def _chunks(self, recipients: Iterable[Recipient], part: IdempotentPart | None) -> None:
         ledger, actor = self._call.ledger, self._call.actor
         desk = ledger.authorisations
         account = ledger.account()
         for answer in desk.authorise(self._campaign_id, recipients, account=account, actor=actor, idempotency=part):
             self._tally.add(answer)
-            self._flush(rejected)
+            self._flush()
             self._spool.put(_lines(answer))
 
     def _whole_chunks(self, recipients: Iterator[Recipient], left: list[Recipient]) -> Iterator[Recipient]:
@@ -283,7 +282,9 @@ class _Stream(Response):
                 return
             yield from chunk
 
-    def _recipients(self, rejected: list[tuple[int, str]]) -> Iterator[Recipient]:
+    def _recipients(self) -> Iterator[Recipient]:
+        """Read by a thread of the authorisation's own, while answers are given by another."""
+        rejected: list[tuple[int, str]] = []
         for number, line in self._feed.lines():
             if isinstance(line, str):
                 rejected.append((number, line))
@@ -295,13 +296,22 @@ class _Stream(Response):
                 else:
                     if recipient is not None:
                         yield recipient
-            if len(rejected) >= REJECTED_FLUSHED:
-                self._flush(rejected)
+            if rejected:
+                self._rejected.extend(rejected)
+                rejected.clear()
+                if len(self._rejected) >= REJECTED_FLUSHED:
+                    self._flush()
 
-    def _flush(self, rejected: list[tuple[int, str]]) -> None:
-        if rejected:
-            self._spool.put(b"".join(_line("rejected", {"index": i, "reason": reason}) for i, reason in rejected))
-            rejected.clear()
+    def _flush(self) -> None:
+        """Answer the lines that were rejected so far. Two threads come here: each takes what the other has not."""
+        taken = []
+        while self._rejected:
+            try:
+                taken.append(self._rejected.popleft())
+            except IndexError:
+                break
+        if taken:
+            self._spool.put(b"".join(_line("rejected", {"index": i, "reason": reason}) for i, reason in taken))
 
 
 def _lines(answer: ChunkAnswer) -> bytes:

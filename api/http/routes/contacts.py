@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, model_validator
 from starlette.responses import Response
 
-from api.http.bodies import Answer, BirthDate, Body, Country, Email, PlainWords, Rows, ShortText, rows_schema
+from api.http.bodies import Answer, BirthDate, Body, Category, Country, Email, Rows, ShortText, rows_schema
 from api.http.bulk import bulk_answer
 from api.http.operation import CAMPAIGN, Call, json_answer, operation
 from api.http.replays import act_once
@@ -48,7 +48,7 @@ class ContactRow(Identity):
     """One contact to add."""
 
     email: Email
-    category: PlainWords = Field(default="contact", description="Kept in the clear: customer, prospect, …")
+    category: Category = Field(default="contact", description="Whose contact this is; kept in the clear.")
 
 
 class ContactsBody(Body):
