@@ -71,7 +71,8 @@ Entity = tuple[str, Any]
 
 SELECT_TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE'"
 SELECT_ERASED_LIST = """
-SELECT fingerprint FROM lethe.suppression WHERE tenant_id = %s AND generation = %s AND cause = 'erased' ORDER BY ctid
+SELECT fingerprint FROM lethe.suppression WHERE tenant_id = %s AND generation = %s AND cause = 'erased'
+ORDER BY xmin::text::bigint, ctid
 """
 SELECT_INTENTS = """
 SELECT position, stream_id FROM lethe.event WHERE tenant_id = %s AND topic = 'erasure.intended.v1' ORDER BY position
@@ -146,7 +147,8 @@ class LinksAttack:
     def guess_by_order(self, address: str) -> list[UUID]:
         """The subject streams that the order of the suppression list suggests for an erased address.
 
-        The first is the guess by where the rows lie on disk, the second by the order of the list's own events.
+        The first is the guess by which transactions wrote the rows and where they lie on disk, the second by the
+        order of the list's own events.
         """
         with psycopg.connect(self._vault_url, autocommit=True) as vault:
             self._read_vault(vault)

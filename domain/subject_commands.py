@@ -17,7 +17,7 @@ from domain.facts import Fact
 from domain.ids import micros
 from domain.permission import grant_effect
 from domain.personal import Personal
-from domain.standing import CONSENT, PERMISSION_BASES, WITHDRAWN, Standing, Suppression, permission_key
+from domain.standing import CONSENT, GRANTED, PERMISSION_BASES, WITHDRAWN, Standing, Suppression, permission_key
 from domain.subject import (
     Action,
     AuthorisationsRecalled,
@@ -236,6 +236,10 @@ def _consent(
     return [ConsentWithdrawn(**word, campaign=command.campaign, occurred_at=min(occurred_at, now)), recall]
 
 
+def _last_grant(standing: Standing) -> int:
+    return max((p.occurred_at for p in standing.permissions.values() if p.status == GRANTED), default=0)
+
+
 def _method(evidence: dict[str, str]) -> str | None:
     """How the subject acted, if it is a short code; anything longer stays in the sealed evidence only."""
     method = evidence.get("method", "")
@@ -250,6 +254,8 @@ def _no(standing: Standing, command: SayNo, now: datetime) -> list[Fact]:
     repeats = any(n.campaign == command.campaign and micros(occurred_at) <= n.occurred_at for n in held)
     if command.campaign is not None and repeats:
         return []
+    if command.campaign is not None and micros(occurred_at) <= _last_grant(standing):
+        occurred_at = now  # It came through a message, so it is news; a provider's slow clock must not undo it (I1).
     extra: dict[str, Any] = {"legal": True} if command.cause == "legal" else {}
     no = _NOES[command.cause](scope=scope, campaign=command.campaign, occurred_at=occurred_at, **extra)
     return [no, AuthorisationsRecalled(scope=scope, occurred_at=now)]

@@ -10,11 +10,16 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from api.bootstrap import Instance, running
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
 from tests.support import SettableClock, chosen_bin_dir, settings_for
+
+# A busy machine makes examples slow, and slow is not wrong: no test of ours measures time.
+settings.register_profile("lethe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lethe")
 
 
 @pytest.fixture(scope="session")

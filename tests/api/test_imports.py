@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 import tracemalloc
 import zipfile
 from collections import Counter
@@ -162,13 +161,12 @@ def test_an_unclosed_quote_too_far_from_the_end_is_refused_with_its_line() -> No
     assert emails(found) == ["a@example.com"], "the rows before it come first"
 
 
+@pytest.mark.timeout(60)  # Quadratic work on these takes hours.
 @pytest.mark.parametrize("line", ['z","y\n', '"\n', 'x,"y\n', 'x,"""\n', '"",""",\n'])
 def test_no_pattern_of_quotes_makes_reading_slow(line: str) -> None:
     """Work per line is bounded: a file of stray quotes costs as much as any other."""
-    begun = time.perf_counter()
     rows = contacts("email,note\n" + line * 40_000)
     assert emails(rows) == []
-    assert time.perf_counter() - begun < 10
 
 
 @given(st.lists(st.lists(st.text(max_size=12), min_size=2, max_size=2), max_size=8))

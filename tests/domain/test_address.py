@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import timeit
 import unicodedata
 
 import pytest
@@ -236,9 +235,3 @@ def test_no_error_contains_its_input(raw: str) -> None:
     except InvalidAddress as error:
         refused = error
     assert refused is None or refused.args == InvalidAddress(refused.code).args
-
-
-def test_the_fast_path_takes_about_a_third_of_a_microsecond() -> None:
-    """The budget is 1 µs; the bound is looser because a test machine may be busy."""
-    seconds = min(timeit.repeat(lambda: canonical_address("Anna.Smith+news@example.com"), number=20_000, repeat=7))
-    assert seconds / 20_000 < 3e-6

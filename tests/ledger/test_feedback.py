@@ -283,3 +283,12 @@ def test_long_feedback_goes_in_overlapping_chunks(ledger: Ledger, clock: Settabl
     answer = report(ledger, events, at=clock() - timedelta(seconds=5))
     assert (answer.recorded, answer.duplicates) == (120, 360)
     assert check_log(ledger.services.writer.url, ledger.tenant) == []
+
+
+def test_a_slow_provider_clock_does_not_undo_a_complaint(ledger: Ledger) -> None:
+    """Given a complaint dated before the consent by a provider's clock, when it is taken, then no send follows."""
+    willing(ledger, [ANNA])
+    campaign = register(ledger)
+    token = ask(ledger, campaign, [ANNA]).allowed[ANNA]
+    assert report(ledger, [(token, "complained")], at=ledger.clock() - timedelta(days=900)).recorded == 1
+    assert ask(ledger, register(ledger), [ANNA]).refused == {ANNA: "complaint"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -23,6 +22,12 @@ from tests.workers import start
 MEGABYTES_MAX = 300
 PEOPLE_PER_APPEND = 5_000
 SECONDS_MAX = 3_600
+
+
+def peak_megabytes() -> int:
+    """The most memory that this process has held; `getrusage` would count what its parent held before it."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def everybody(count: int) -> Iterator[str]:
@@ -50,7 +55,7 @@ def authorise_everybody(settings: Settings, tenant: UUID, campaign: UUID, count:
         recipients = (Recipient(index, address) for index, address in enumerate(everybody(count)))
         answers = ledger.authorisations.authorise(campaign, recipients, account=ledger.account(), actor="cli")
         allowed = sum(len(part.allowed) for part in answers)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak = peak_megabytes()
     answer.write_bytes(orjson.dumps([allowed, peak]))
 
 
