@@ -19,6 +19,7 @@ from api.cli.output import Output
 from api.logs import configure_logs
 from api.settings import Settings
 from ledger.application import Ledger, tenants
+from ledger.errors import UnknownAccount
 
 ACTOR: Final = "cli"
 STDIN: Final = "-"
@@ -85,17 +86,18 @@ def ledger_of(account: str | None) -> Iterator[tuple[Instance, Ledger]]:
 
 
 def chosen_ledger(instance: Instance, account: str | None) -> Ledger:
-    """The account named, or the only one there is."""
+    """The account named, or the only one there is. Raises `UnknownAccount` or `CommandFailed`."""
+    known = tenants(instance.services.writer)
     if account is not None:
         try:
-            ledger = instance.ledger(UUID(account))
+            tenant = UUID(account)
         except ValueError:
             raise CommandFailed(
                 ExitCode.USAGE, "invalid_account", "An account's id is a UUID, as `lethe account list` shows it."
             ) from None
-        ledger.account()
-        return ledger
-    known = tenants(instance.services.writer)
+        if tenant not in known:  # Asked first: making a ledger makes its keys.
+            raise UnknownAccount("There is no account with this id here. Open it first: lethe account open.")
+        return instance.ledger(tenant)
     if len(known) == 1:
         return instance.ledger(known[0])
     if not known:
