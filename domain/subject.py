@@ -22,25 +22,9 @@ Text = Personal[str, Identity]
 Evidence = Personal[dict[str, str], ConsentEvidence]
 
 
-class ContactAdded(Fact):
-    """A person was added to an account."""
+class ContactFact(Fact):
+    """What is known of a person."""
 
-    TOPIC: ClassVar[str] = "contact.added.v1"
-    category: str = "contact"
-    email: Text
-    first_name: Text | None = None
-    last_name: Text | None = None
-    phone: Text | None = None
-    country: Text | None = None
-    birth_date: Text | None = None
-    source: Text | None = None
-    custom: Personal[dict[str, str], Identity] | None = None
-
-
-class ContactCorrected(Fact):
-    """What is known of a person was put right (GDPR Art. 16). Absent fields stay as they were."""
-
-    TOPIC: ClassVar[str] = "contact.corrected.v1"
     email: Text | None = None
     first_name: Text | None = None
     last_name: Text | None = None
@@ -49,6 +33,20 @@ class ContactCorrected(Fact):
     birth_date: Text | None = None
     source: Text | None = None
     custom: Personal[dict[str, str], Identity] | None = None
+
+
+class ContactAdded(ContactFact):
+    """A person was added to an account."""
+
+    TOPIC: ClassVar[str] = "contact.added.v1"
+    email: Text
+    category: str = "contact"
+
+
+class ContactCorrected(ContactFact):
+    """What is known of a person was put right (GDPR Art. 16). Absent fields stay as they were."""
+
+    TOPIC: ClassVar[str] = "contact.corrected.v1"
 
 
 class ConsentFact(Fact):

@@ -32,6 +32,7 @@ from domain.scope import checked_purpose
 from ledger.append import Appender, LockedTenant
 from ledger.authorise import AuthorisationDesk, RulesOn
 from ledger.connections import Pool
+from ledger.desk import DeskTools
 from ledger.erasures import ErasureDesk
 from ledger.errors import UnknownAccount, UnknownCampaign
 from ledger.feedback import FeedbackDesk
@@ -100,16 +101,15 @@ class Ledger(Application[UUID]):
         super().__init__(env={"AGGREGATE_CACHE_MAXSIZE": "100"})
         fingerprinter = Fingerprinter(self._peppers())
         self.fingerprint = fingerprinter
-        shared: dict[str, Any] = {"appender": self.appender, "book": services.book, "clock": services.clock}
-        sealing: dict[str, Any] = {"mapper": self.sealing, "fingerprinter": fingerprinter}
-        self.subjects = SubjectDesk(tenant, keyring=self.keyring, **shared, **sealing)
-        self.suppressions = SuppressionDesk(tenant, subjects=self.subjects, **shared, **sealing)
-        self.parts = PartStore(tenant, self.keyring)
-        self.authorisations = AuthorisationDesk(
-            tenant, keyring=self.keyring, rules=services.rules, parts=self.parts, **shared, **sealing
+        tools = DeskTools(
+            tenant, self.appender, services.book, self.keyring, self.sealing, fingerprinter, services.clock
         )
-        self.feedback = FeedbackDesk(tenant, keyring=self.keyring, subjects=self.subjects, **shared)
-        self.erasures = ErasureDesk(tenant, keyring=self.keyring, **shared, **sealing)
+        self.subjects = SubjectDesk(tools)
+        self.suppressions = SuppressionDesk(tools, subjects=self.subjects)
+        self.parts = PartStore(tenant, self.keyring)
+        self.authorisations = AuthorisationDesk(tools, rules=services.rules, parts=self.parts)
+        self.feedback = FeedbackDesk(tools, subjects=self.subjects)
+        self.erasures = ErasureDesk(tools)
         self._single = GroupCommitter[Act, Outcome](lambda acts: self.subjects.act(acts)[0])
         self._account: Account | None = None
 

@@ -30,15 +30,12 @@ from domain.ids import micros, unix_ms, uuid7
 from domain.law import RuleSet
 from domain.permission import SUPERSEDED, SendTerms, decide
 from domain.standing import Suppression
-from ledger.append import Appender, Head, LockedTenant, ShapedRow
+from ledger.append import Head, LockedTenant, ShapedRow
 from ledger.authorise_layout import Answer, Asked, Layout, Recipient, Sending
+from ledger.desk import Desk, DeskTools
 from ledger.errors import UnknownCampaign
-from ledger.fingerprints import Fingerprinter
 from ledger.idempotency import IdempotentPart, PartStore, Replayed
-from ledger.keyring import Keyring
-from ledger.mapper import SealingMapper
 from ledger.overlap import OwnWrites
-from ledger.ports import Clock, StandingBook
 from ledger.streams import next_version, read_message_streams
 
 RulesOn = Callable[[date], RuleSet]
@@ -91,30 +88,13 @@ class _Run:
         self.writes = OwnWrites()
 
 
-class AuthorisationDesk:
+class AuthorisationDesk(Desk):
     """Authorises sends for one tenant."""
 
     def __init__(
-        self,
-        tenant: UUID,
-        *,
-        appender: Appender,
-        book: StandingBook,
-        keyring: Keyring,
-        mapper: SealingMapper,
-        fingerprinter: Fingerprinter,
-        clock: Clock,
-        rules: RulesOn,
-        parts: PartStore,
-        chunk_recipients: int = CHUNK_RECIPIENTS,
+        self, tools: DeskTools, *, rules: RulesOn, parts: PartStore, chunk_recipients: int = CHUNK_RECIPIENTS
     ) -> None:
-        self._tenant = tenant
-        self._appender = appender
-        self._book = book
-        self._keyring = keyring
-        self._mapper = mapper
-        self._fingerprint = fingerprinter
-        self._clock = clock
+        super().__init__(tools)
         self._rules = rules
         self._parts = parts
         self._chunk_recipients = chunk_recipients

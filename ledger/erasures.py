@@ -23,12 +23,11 @@ from domain.personal import Feed, Personal, SuppressionData
 from domain.scope import ALL
 from domain.subject import ErasureIntended, erasure_reason, noes_kept
 from domain.suppression import SuppressionImposed
-from ledger.append import Appender, LockedTenant
+from ledger.append import LockedTenant
+from ledger.desk import Desk
 from ledger.errors import PeriodDestroyed
-from ledger.fingerprints import Fingerprinter
-from ledger.keyring import Keyring
-from ledger.mapper import Draft, Holder, SealingMapper
-from ledger.ports import Clock, StandingBook, SuppressionRow
+from ledger.mapper import Draft, Holder
+from ledger.ports import SuppressionRow
 from ledger.sealing import open_box, scope_key, seal_box
 from ledger.standing_row import StandingRow
 from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName
@@ -81,27 +80,8 @@ class UnfinishedErasure:
     kid: bytes
 
 
-class ErasureDesk:
+class ErasureDesk(Desk):
     """Records intents and keeps the bookmarks of one tenant's erasures."""
-
-    def __init__(
-        self,
-        tenant: UUID,
-        *,
-        appender: Appender,
-        book: StandingBook,
-        keyring: Keyring,
-        mapper: SealingMapper,
-        fingerprinter: Fingerprinter,
-        clock: Clock,
-    ) -> None:
-        self._tenant = tenant
-        self._appender = appender
-        self._book = book
-        self._keyring = keyring
-        self._mapper = mapper
-        self._fingerprint = fingerprinter
-        self._clock = clock
 
     def intend(
         self,

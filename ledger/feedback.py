@@ -30,10 +30,11 @@ from domain.scope import ALL, MARKETING
 from domain.standing import Standing
 from domain.subject import recalled_at
 from domain.subject_commands import RecordConsent, SayNo, SubjectCommand
-from ledger.append import Appender, Head, LockedTenant
+from ledger.append import Head, LockedTenant
+from ledger.desk import Desk, DeskTools
 from ledger.entry import ENTRY_VERSION, canonical, entry_time, pack_sealed, parse_entry_time
 from ledger.errors import InvalidToken, PeriodDestroyed
-from ledger.keyring import LINK, Keyring
+from ledger.keyring import LINK
 from ledger.links import (
     NO_OCCURRENCE,
     MessageToken,
@@ -46,7 +47,6 @@ from ledger.links import (
 )
 from ledger.mapper import Draft
 from ledger.overlap import OwnWrites
-from ledger.ports import Clock, StandingBook
 from ledger.sealing import length_prefixed, open_box, scope_key, seal_box, seal_with_aad
 from ledger.standing_row import StandingRow
 from ledger.streams import read_message_streams
@@ -134,26 +134,12 @@ class _Prepared:
     unmatched: list[tuple[FeedbackEvent, str]]
 
 
-class FeedbackDesk:
+class FeedbackDesk(Desk):
     """Takes feedback for one tenant."""
 
-    def __init__(
-        self,
-        tenant: UUID,
-        *,
-        appender: Appender,
-        book: StandingBook,
-        keyring: Keyring,
-        subjects: SubjectDesk,
-        clock: Clock,
-        chunk_events: int = CHUNK_EVENTS,
-    ) -> None:
-        self._tenant = tenant
-        self._appender = appender
-        self._book = book
-        self._keyring = keyring
+    def __init__(self, tools: DeskTools, *, subjects: SubjectDesk, chunk_events: int = CHUNK_EVENTS) -> None:
+        super().__init__(tools)
         self._subjects = subjects
-        self._clock = clock
         self._chunk_events = chunk_events
 
     def take(self, events: Iterable[FeedbackEvent], *, actor: str) -> Iterator[FeedbackAnswer]:

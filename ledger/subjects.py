@@ -30,13 +30,12 @@ from domain.subject_commands import (
     SubjectCommand,
     decide,
 )
-from ledger.append import Appender, LockedTenant, Receipt
+from ledger.append import LockedTenant, Receipt
+from ledger.desk import Desk
 from ledger.errors import KeyDestroyed, PeriodDestroyed
-from ledger.fingerprints import Fingerprinter
-from ledger.keyring import LINK, Keyring
+from ledger.keyring import LINK
 from ledger.links import handle_of
-from ledger.mapper import Draft, Holder, SealingMapper
-from ledger.ports import Clock, StandingBook
+from ledger.mapper import Draft, Holder
 from ledger.standing_row import Person, StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
 
@@ -93,27 +92,8 @@ class _Subject:
 LockedExtra = Callable[[LockedTenant, Sequence[Outcome]], Any]
 
 
-class SubjectDesk:
+class SubjectDesk(Desk):
     """Everything that is said about, or done to, the persons of one tenant."""
-
-    def __init__(
-        self,
-        tenant: UUID,
-        *,
-        appender: Appender,
-        book: StandingBook,
-        keyring: Keyring,
-        mapper: SealingMapper,
-        fingerprinter: Fingerprinter,
-        clock: Clock,
-    ) -> None:
-        self._tenant = tenant
-        self._appender = appender
-        self._book = book
-        self._keyring = keyring
-        self._mapper = mapper
-        self._fingerprint = fingerprinter
-        self._clock = clock
 
     def act(
         self,

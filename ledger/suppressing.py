@@ -16,10 +16,10 @@ from domain.scope import Cause, InvalidScope, checked_scope
 from domain.standing import Suppression
 from domain.subject_commands import LiftByHand, SayNo
 from domain.suppression import SuppressionImposed, SuppressionLifted
-from ledger.append import Appender, LockedTenant, Receipt
-from ledger.fingerprints import Fingerprinter
-from ledger.mapper import Draft, SealingMapper
-from ledger.ports import Clock, StandingBook, SuppressionRow
+from ledger.append import LockedTenant, Receipt
+from ledger.desk import Desk, DeskTools
+from ledger.mapper import Draft
+from ledger.ports import SuppressionRow
 from ledger.standing_row import StandingRow
 from ledger.subjects import Act, SubjectDesk
 
@@ -53,27 +53,12 @@ class Looked:
     entries: list[tuple[str, str, str]]
 
 
-class SuppressionDesk:
+class SuppressionDesk(Desk):
     """The suppression list of one tenant."""
 
-    def __init__(
-        self,
-        tenant: UUID,
-        *,
-        appender: Appender,
-        book: StandingBook,
-        mapper: SealingMapper,
-        fingerprinter: Fingerprinter,
-        subjects: SubjectDesk,
-        clock: Clock,
-    ) -> None:
-        self._tenant = tenant
-        self._appender = appender
-        self._book = book
-        self._mapper = mapper
-        self._fingerprint = fingerprinter
+    def __init__(self, tools: DeskTools, *, subjects: SubjectDesk) -> None:
+        super().__init__(tools)
         self._subjects = subjects
-        self._clock = clock
 
     def impose(self, requests: Sequence[SuppressionRequest], *, actor: str) -> SuppressionAnswer:
         """Suppress addresses, known or not. Bad rows are named; the others are kept."""
