@@ -126,6 +126,9 @@ class SubjectDesk(Desk):
 
     def _prepare(self, cases: Sequence[_Case]) -> dict[bytes, Person]:
         """Make durable, before the lock, the keys that this transaction will need as far as can be foreseen."""
+        cases = [case for case in cases if _seals(case.act.command)]
+        if not cases:
+            return {}
         probes = [f for case in cases for f in case.fingerprints]
         with self._appender.pool.transaction() as connection:
             head = self._appender.read_head(connection)
@@ -148,9 +151,8 @@ class SubjectDesk(Desk):
             person = row.person if row else fresh.get(case.fingerprints[0]) if case.fingerprints else None
             if person is not None:
                 names.update(_foreseen_keys(case.act.command, person.kid, now))
-        with suppress(
-            PeriodDestroyed, KeyDestroyed
-        ):  # The act that needs such a key is refused by name under the lock.
+        # An act that needs a key which is gone is refused by name, under the lock.
+        with suppress(PeriodDestroyed, KeyDestroyed):
             self._keyring.ensure(names)
         return fresh
 
@@ -294,12 +296,17 @@ class SubjectDesk(Desk):
         ]
 
 
+def _seals(command: SubjectCommand) -> bool:
+    """Whether a command leads to sealed parts, and so to keys."""
+    return isinstance(command, AddContact | CorrectContact) or (
+        isinstance(command, RecordConsent) and bool(command.evidence)
+    )
+
+
 def _foreseen_keys(command: SubjectCommand, kid: bytes, now: datetime) -> set[KeyName]:
     """The person's and the period's key of the class that a command will seal."""
-    if isinstance(command, AddContact | CorrectContact):
-        retention_class, moment = Identity.name, now
-    elif isinstance(command, RecordConsent) and command.evidence:
+    if isinstance(command, RecordConsent):
         retention_class, moment = ConsentEvidence.name, min(command.occurred_at or now, now)
     else:
-        return set()
+        retention_class, moment = Identity.name, now
     return {KeyName(kid, retention_class), KeyName(TENANT_HOLDER, retention_class, month_of(moment))}
