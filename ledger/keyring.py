@@ -20,7 +20,6 @@ CACHED_KEYS_MAX = 100_000
 
 PEPPER = "pepper"
 LINK = "link"
-HANDLE = "handle"
 
 
 class Keyring:

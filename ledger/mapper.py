@@ -91,16 +91,6 @@ class SealingMapper(Mapper[UUID]):
         self._tenant_hex = tenant.hex
         self._keyring = keyring
 
-    def key_names(self, fact: Fact, holder: Holder = NO_HOLDER) -> set[KeyName]:
-        """Every key that sealing this fact will need: make them durable before the lock."""
-        names: set[KeyName] = set()
-        for retention_class in set(personal_fields(type(fact)).values()):
-            if any(
-                getattr(fact, n) is not None for n, c in personal_fields(type(fact)).items() if c == retention_class
-            ):
-                names.update(self._names(type(fact), retention_class, fact.occurred_at, holder))
-        return names
-
     def draft(self, fact: Fact, holder: Holder = NO_HOLDER) -> Draft:
         """The entry and sealed parts of a fact whose header is filled in but for version and `recorded_at`."""
         fact_class = type(fact)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import psycopg
 import pytest
 from psycopg import Connection
@@ -169,6 +170,22 @@ def test_kept_answers_hold_no_address_and_are_sealed(ledger: Ledger) -> None:
         ).fetchone()
     assert row is not None
     assert answer.allowed[0][1].encode() not in bytes(row[0])
+
+
+def test_a_guessed_request_is_not_found_among_the_kept(ledger: Ledger) -> None:
+    """Given a kept request, when its key and content are known, then no plain hash of them stands in its row."""
+    people = emails(1)
+    willing(ledger, people)
+    part = part_of(ledger)
+    authorise(ledger, register(ledger), people, part)
+    with psycopg.connect(ledger.services.writer.url) as connection:
+        row = connection.execute(
+            "SELECT key_hash, request_hash FROM lethe.idempotency WHERE tenant_id = %s", (ledger.tenant,)
+        ).fetchone()
+    assert row is not None
+    content = orjson.dumps([(people[0], None)])
+    guesses = {part.key_hash, part.key_hash[:16], part.request, part.numbered(0, content).request}
+    assert guesses.isdisjoint(bytes(value) for value in row)
 
 
 def test_parts_are_forgotten_after_a_day(ledger: Ledger, clock: SettableClock) -> None:

@@ -12,9 +12,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from api.bootstrap import Instance
 from audit.log_check import check_log
 from domain.facts import personal_fields
 from domain.personal import Erased, Personal
+from domain.scope import Cause
 from domain.subject_commands import AddContact, CommandRefused, CorrectContact, RecordConsent
 from ledger.application import Ledger
 from ledger.erasures import STATE_INTENDED, STATE_KEYS_DESTROYED, STATE_NOTHING_HELD, ErasureDesk
@@ -24,8 +26,11 @@ from ledger.mapper import SealingMapper
 from ledger.recorder import TenantRecorder
 from ledger.standing_row import StandingRow
 from ledger.subjects import Act
+from ledger.suppressing import SuppressionRequest
 from ledger.vault import KeyName, Vault
+from projections.rebuild import rebuild
 from retention import erasing
+from retention.daily import run_daily
 from retention.erasing import ErasureIncomplete, finish_erasures
 from tests.acts import NEWSLETTER, add, ask, person, register, report, say, stream_of, topics, willing
 from tests.support import SettableClock
@@ -240,6 +245,42 @@ def test_no_import_lifts_an_erasure_and_a_later_evidenced_grant_does(ledger: Led
     say(ledger, [ANNA], "grant")
     assert ask(ledger, news, [ANNA]).allowed
     assert ask(ledger, offers, [ANNA]).refused == {ANNA: "erased"}
+
+
+@pytest.mark.parametrize(
+    ("cause", "scope", "rule"),
+    [
+        ("legal", "all", "legal"),
+        ("manual", "marketing", "manual"),
+        ("manual", "purpose:newsletter", "manual"),
+        # Only a double opt-in shows that a dead address lives; another grant has no force, and lifts no erasure either.
+        ("hard_bounce", "all", "erased"),
+    ],
+)
+def test_a_no_that_nobody_can_take_back_outlives_the_person(
+    instance: Instance, ledger: Ledger, clock: SettableClock, cause: Cause, scope: str, rule: str
+) -> None:
+    """Given a "no" of staff, the law or a dead address, when its person is erased and back, then it stands (I7)."""
+    willing(ledger, [ANNA])
+    ledger.suppressions.impose([SuppressionRequest(ANNA, cause, scope)], actor="cli")
+    intend(ledger, ANNA)
+    finish_erasures(ledger)
+    clock.advance(timedelta(days=1))
+    add(ledger, [ANNA], country="DE")
+    say(ledger, [ANNA], "grant", evidence={"method": "form"})
+
+    def stands() -> bool:
+        (looked,) = ledger.suppressions.look_up([ANNA])
+        assert ask(ledger, register(ledger), [ANNA]).refused == {ANNA: rule}
+        return (scope, cause) in [entry[:2] for entry in looked.entries]
+
+    assert stands()
+    run_daily(ledger)
+    assert stands(), "The day's batch lists it as well."
+    clock.advance(timedelta(days=9))
+    run_daily(ledger)
+    rebuild(ledger, instance.rebuilder, "standing", grace_seconds=0)
+    assert stands(), "The list built from the log says the same."
 
 
 @pytest.mark.parametrize("named", [ANNA, "anna.before@example.com", "anna.first@example.com"])
