@@ -69,9 +69,8 @@ class GroupCommitter(Generic[A, R]):
     def _lead(self) -> None:
         """Carry out one group, which holds this thread's own ticket, and pass the lead on."""
         if 1 < self._last_group != len(self._waiting):
-            sleep(
-                GATHER_SECONDS
-            )  # Those of the last group are on their way back; without them every other group is one.
+            # The threads of the last group are on their way back; without them every other group would be one act.
+            sleep(GATHER_SECONDS)
         with self._lock:
             size = min(len(self._waiting), self._group_size_max)
             group = [self._waiting.popleft() for _ in range(size)]
