@@ -29,15 +29,18 @@ class SealedBy(NamedTuple):
     """Whose key seals a part, and for which period.
 
     `holder` is subject (its kid stands in the envelope), message (the kid is known from the person the message was
-    for, and stands nowhere) or tenant. `period` is the month or day of `occurred_at`, or ever.
+    for, and stands nowhere), record (as message, with the person's records kid; the tenant's own key where the record
+    is about nobody) or tenant. `period` is the month or day of `occurred_at`, or ever.
     """
 
-    holder: Literal["subject", "message", "tenant"]
+    holder: Literal["subject", "message", "record", "tenant"]
     period: Literal["month", "day", "ever"]
 
 
 BY_SUBJECT_AND_MONTH = SealedBy("subject", "month")
 BY_MESSAGE_AND_MONTH = SealedBy("message", "month")
+BY_RECORD_AND_MONTH = SealedBy("record", "month")
+BY_RECORD_AND_DAY = SealedBy("record", "day")
 BY_TENANT_AND_MONTH = SealedBy("tenant", "month")
 BY_TENANT_AND_DAY = SealedBy("tenant", "day")
 BY_TENANT_FOR_EVER = SealedBy("tenant", "ever")

@@ -66,9 +66,43 @@ class Feed(RetentionClass):
     name = "feed"
 
 
-RETENTION_CLASSES: frozenset[str] = frozenset(
-    c.name for c in (Identity, ConsentEvidence, SuppressionData, Engagement, EngagementTechnical, Content, Feed)
-)
+class Usage(RetentionClass):
+    """How somebody used the product: what Mailkai 8 calls usage and analytics."""
+
+    name = "usage"
+
+
+class AccessLog(RetentionClass):
+    """Lines of access logs (Mailenium 5.3)."""
+
+    name = "access_log"
+
+
+class ErrorLog(RetentionClass):
+    """Lines of error logs (Mailenium 5.3)."""
+
+    name = "error_log"
+
+
+class Support(RetentionClass):
+    """What was said with support; kept from the last interaction on."""
+
+    name = "support"
+
+
+class Billing(RetentionClass):
+    """Transactions; tax law keeps them longer than a person may wish (GDPR Art. 17(3)(b))."""
+
+    name = "billing"
+
+
+class HoldReference(RetentionClass):
+    """Whom a legal hold is about; its key goes when the hold is over."""
+
+    name = "hold"
+
+
+RETENTION_CLASSES: frozenset[str] = frozenset(c.name for c in RetentionClass.__subclasses__())
 
 T = TypeVar("T")
 C = TypeVar("C", bound=RetentionClass)

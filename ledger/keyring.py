@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from datetime import date
 from threading import Lock
 from uuid import UUID
 
@@ -30,7 +31,7 @@ class Keyring:
         self._tenant = tenant
         self._lease_seconds = min(lease_seconds, LEASE_SECONDS_MAX)
         self._leases: dict[KeyName, tuple[float, bytes]] = {}
-        self._subject_leases: dict[str, dict[bytes, tuple[float, bytes]]] = {}
+        self._subject_leases: dict[tuple[str, int], dict[bytes, tuple[float, bytes]]] = {}
         self._lock = Lock()
 
     @property
@@ -60,10 +61,15 @@ class Keyring:
         self._remember(found.keys)
         return Found(held | found.keys, found.tombstones)
 
-    def subject_keys(self, retention_class: str, kids: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The keys of one class for many persons, by kid, made durably where needed; a destroyed person is absent."""
+    def subject_keys(
+        self, retention_class: str, kids: Iterable[bytes], *, generation: int = 1, used_on: date | None = None
+    ) -> dict[bytes, bytes]:
+        """The keys of one class for many persons, by kid, made durably where needed; a destroyed person is absent.
+
+        `used_on` is the day that the clock of a new key starts on.
+        """
         now = time.monotonic()
-        leases = self._subject_leases.setdefault(retention_class, {})
+        leases = self._subject_leases.setdefault((retention_class, generation), {})
         held, missing = {}, []
         for kid in kids:
             lease = leases.get(kid)
@@ -72,7 +78,9 @@ class Keyring:
             else:
                 missing.append(kid)
         if missing:
-            made = self._vault.ensure_subject_keys(self._tenant, retention_class, missing)
+            made = self._vault.ensure_subject_keys(
+                self._tenant, retention_class, missing, generation=generation, used_on=used_on
+            )
             until = now + self._lease_seconds
             with self._lock:
                 if len(leases) + len(made) > CACHED_KEYS_MAX:
@@ -92,15 +100,25 @@ class Keyring:
         name = KeyName(TENANT_HOLDER, retention_class, period)
         return self.ensure([name])[name]
 
-    def opening_scope(self, holder: bytes, retention_class: str, period: str) -> bytes | Erased:
-        """K for opening, or the tombstone that says why it is gone. Raises `KeyMissing` where neither is found."""
-        subject = KeyName(holder, retention_class)
-        period_name = KeyName(TENANT_HOLDER, retention_class, period)
-        found = self.find([subject, period_name])
-        for name in (subject, period_name):
-            if name not in found.keys:
-                return erased_or_missing(found, name)
-        return scope_key(found.keys[subject], found.keys[period_name])
+    def opening_scope(self, holder: bytes, retention_class: str, period: str, *, generation: int = 1) -> bytes | Erased:
+        """K for opening, or the tombstone that says why it is gone. Raises `KeyMissing` where neither is found.
+
+        Of a person under a legal hold K itself may be kept after the period's key went.
+        """
+        subject = KeyName(holder, retention_class, "", generation)
+        of_period = KeyName(TENANT_HOLDER, retention_class, period)
+        found = self.find([subject, of_period])
+        if subject in found.keys and of_period in found.keys:
+            return scope_key(found.keys[subject], found.keys[of_period])
+        if of_period in found.tombstones and holder != TENANT_HOLDER:
+            escrowed = KeyName(holder, retention_class, period, generation)
+            kept = self.find([escrowed])
+            if escrowed in kept.keys:
+                return kept.keys[escrowed]
+        for name in (subject, of_period):
+            if name in found.tombstones:
+                return found.tombstones[name]
+        return erased_or_missing(found, subject if subject not in found.keys else of_period)
 
     def pepper_generations(self) -> Sequence[int]:
         """Every generation of the pepper that fingerprints may have been made with, newest first."""

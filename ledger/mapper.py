@@ -221,7 +221,7 @@ class SealingMapper(Mapper[UUID]):
             return Unopened()
         occurred_at = parse_entry_time(entry["occurred_at"])
         subject, period = self._names(fact_class, part, occurred_at, holder)
-        scope = self._keyring.opening_scope(subject.holder, part, period.period)
+        scope = self._keyring.opening_scope(subject.holder, part, period.period, generation=subject.generation)
         if isinstance(scope, Erased):
             return scope
         place = SealedPlace(
@@ -243,13 +243,14 @@ class SealingMapper(Mapper[UUID]):
     ) -> tuple[KeyName, KeyName]:
         sealed_by = _sealed_by(fact_class, retention_class)
         kid = TENANT_HOLDER if sealed_by.holder == "tenant" else holder.kid
-        if sealed_by.holder != "tenant" and not kid:
+        if sealed_by.holder in ("subject", "message") and not kid:
             raise AssertionError(f"{fact_class.__name__} seals under a person's keys, and no person was given.")
+        generation = holder.link_generation if sealed_by.holder == "message" else 1
         if sealed_by.period == "ever":
             period = FOR_EVER
         else:
             period = day_of(occurred_at) if sealed_by.period == "day" else month_of(occurred_at)
-        return KeyName(kid, retention_class), KeyName(TENANT_HOLDER, retention_class, period)
+        return KeyName(kid, retention_class, "", generation), KeyName(TENANT_HOLDER, retention_class, period)
 
 
 def _read_entry(state: bytes) -> dict[str, Any]:

@@ -43,13 +43,14 @@ def finish_erasures(ledger: Ledger, *, limit: int = ERASURES_PER_RUN) -> list[Er
 
 
 def _finish(ledger: Ledger, unfinished: UnfinishedErasure) -> ErasureOutcome:
-    classes = ledger.services.vault.destroy_holder(
+    destroyed = ledger.services.vault.destroy_holder(
         ledger.tenant,
         unfinished.kid,
         when=ledger.clock(),
         cause=unfinished.cause,
         certificate=str(unfinished.erasure_id),
     )
+    classes = tuple(sorted(key.name.retention_class for key in destroyed))
     ledger.keyring.forget(unfinished.kid)
     with ledger.services.writer.transaction() as connection:
         forget_person(connection, ledger.tenant, UUID(bytes=unfinished.subject))

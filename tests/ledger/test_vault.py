@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
@@ -21,15 +20,14 @@ from domain.personal import ConsentEvidence, Erased, Identity, Personal
 from domain.subject import ContactAdded
 from domain.subject_commands import AddContact
 from ledger.application import Ledger
-from ledger.errors import KeyDestroyed, KeyMissing, PeriodDestroyed, SettingsRefused, TamperError
-from ledger.key_provider import FileKeyProvider
+from ledger.errors import KeyDestroyed, KeyMissing, PeriodDestroyed, TamperError
+from ledger.key_files import FileKeyProvider
 from ledger.keyring import Keyring
 from ledger.sealing import KEY_BYTES
 from ledger.subjects import Act
 from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName, Vault
 from retention.erasing import finish_erasures
 from tests.acts import add, emails, person, say, topics
-from tests.workers import finish, start
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 KID = bytes(range(16))
@@ -94,7 +92,8 @@ def test_both_ways_of_asking_give_the_same_key(vault: Vault, tenant: UUID) -> No
 def test_a_destroyed_persons_keys_are_never_made_again(vault: Vault, tenant: UUID) -> None:
     """Given a destroyed holder, when any key of theirs is asked for, then it is refused, old classes and new."""
     vault.ensure(tenant, NAMES)
-    assert vault.destroy_holder(tenant, KID, when=NOW, cause="asked", certificate="c1") == ("identity", "link")
+    destroyed = vault.destroy_holder(tenant, KID, when=NOW, cause="asked", certificate="c1")
+    assert [key.name.retention_class for key in destroyed] == ["identity", "link"]
     for retention_class in (Identity.name, "link", "usage"):
         name = KeyName(KID, retention_class)
         assert vault.find(tenant, [name]).tombstones == {name: Erased(NOW, "asked", "c1")}
@@ -247,7 +246,7 @@ def test_a_wrap_of_an_older_epoch_cannot_be_replayed(
     provider = FileKeyProvider((tmp_path / "a", tmp_path / "b"))
     vault = Vault(instance.vault_pool, provider)
     vault.ensure(tenant, [NAMES[0]])
-    provider._create(2)
+    provider.create(2)
     hand.execute("UPDATE lethe_vault.wrapped_key SET epoch = 2 WHERE tenant_id = %s", (tenant,))
     with pytest.raises(TamperError):
         vault.find(tenant, [NAMES[0]])
@@ -346,108 +345,6 @@ def test_a_period_is_forgotten_by_who_destroys_it(vault: Vault, tenant: UUID) ->
 def test_no_lease_is_longer_than_a_minute(vault: Vault, tenant: UUID) -> None:
     """A lease that a caller wants longer is cut to sixty seconds, which certificates rely on."""
     assert Keyring(vault, tenant, lease_seconds=3600)._lease_seconds == 60
-
-
-# Epoch keys ----------------------------------------------------------------------------------------------------------
-
-
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    return tmp_path / "a", tmp_path / "b"
-
-
-def test_an_epoch_key_has_a_copy_in_every_folder_and_is_closed_to_others(tmp_path: Path) -> None:
-    """Given empty folders, when the first epoch is made, then both hold the same bytes, closed to others."""
-    provider = FileKeyProvider(folders(tmp_path))
-    assert (provider.current(), provider.living()) == (1, (1,))
-    files = [folder / "epoch-000001.key" for folder in folders(tmp_path)]
-    assert {file.read_bytes() for file in files} == {provider.key(1)}
-    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
-    assert {file.parent.stat().st_mode & 0o777 for file in files} == {0o700}
-    assert [file.name for folder in folders(tmp_path) for file in folder.iterdir()] == ["epoch-000001.key"] * 2
-    assert FileKeyProvider(folders(tmp_path)).key(1) == provider.key(1)
-
-
-def test_one_folder_is_too_few(tmp_path: Path) -> None:
-    """Given one folder for the epoch keys, when the provider is made, then it is refused: it could be lost."""
-    with pytest.raises(SettingsRefused, match="two folders"):
-        FileKeyProvider((tmp_path / "a",))
-
-
-def test_a_lost_copy_is_restored(tmp_path: Path) -> None:
-    """Given two copies, when one is lost, then the other serves and the lost one is written again."""
-    key = FileKeyProvider(folders(tmp_path)).current() and FileKeyProvider(folders(tmp_path)).key(1)
-    lost = tmp_path / "a" / "epoch-000001.key"
-    lost.unlink()
-    assert FileKeyProvider(folders(tmp_path)).key(1) == key
-    assert lost.read_bytes() == key
-    assert lost.stat().st_mode & 0o777 == 0o600
-
-
-def test_copies_that_disagree_are_refused(tmp_path: Path) -> None:
-    """Given two copies that differ, or one cut short, when the key is read, then it is refused, untouched."""
-    FileKeyProvider(folders(tmp_path)).current()
-    copy = tmp_path / "b" / "epoch-000001.key"
-    right = copy.read_bytes()
-    for wrong in (os.urandom(32), right[:-1], b""):
-        copy.write_bytes(wrong)
-        with pytest.raises(TamperError):
-            FileKeyProvider(folders(tmp_path)).key(1)
-        assert copy.read_bytes() == wrong
-
-
-def test_a_key_file_open_to_others_is_refused(tmp_path: Path) -> None:
-    """Given a copy or a folder that others may read, when the program starts on it, then it says what to do."""
-    FileKeyProvider(folders(tmp_path)).current()
-    copy = tmp_path / "b" / "epoch-000001.key"
-    copy.chmod(0o640)
-    with pytest.raises(SettingsRefused, match="chmod"):
-        FileKeyProvider(folders(tmp_path)).key(1)
-    copy.chmod(0o600)
-    (tmp_path / "a").chmod(0o750)
-    with pytest.raises(SettingsRefused, match="chmod"):
-        FileKeyProvider(folders(tmp_path))
-
-
-def test_an_epoch_that_never_was_is_missing(tmp_path: Path) -> None:
-    """Given no such epoch, when its key is asked for, then KeyMissing, and none is made."""
-    provider = FileKeyProvider(folders(tmp_path))
-    with pytest.raises(KeyMissing):
-        provider.key(7)
-    assert provider.living() == (1,)
-
-
-def test_threads_that_start_at_once_agree_on_the_first_epoch(tmp_path: Path) -> None:
-    """Given eight threads on empty folders, when all ask at once, then one key is made."""
-    barrier = Barrier(8)
-
-    def first(_: int) -> bytes:
-        provider = FileKeyProvider(folders(tmp_path))
-        barrier.wait()
-        return provider.key(provider.current())
-
-    with ThreadPoolExecutor(8) as threads:
-        assert len(set(threads.map(first, range(8)))) == 1
-
-
-def test_processes_that_start_at_once_agree_on_the_first_epoch(tmp_path: Path) -> None:
-    """Given four processes on empty folders, when all ask at once, then one key is made, and nothing else is left."""
-    finish([start(note_first_epoch, folders(tmp_path), tmp_path / f"key-{n}") for n in range(4)])
-    assert len({(tmp_path / f"key-{n}").read_bytes() for n in range(4)}) == 1
-    assert sorted(file.name for folder in folders(tmp_path) for file in folder.iterdir()) == ["epoch-000001.key"] * 2
-
-
-def note_first_epoch(where: tuple[Path, ...], answer: Path) -> None:
-    provider = FileKeyProvider(where)
-    answer.write_bytes(provider.key(provider.current()))
-
-
-@pytest.mark.store
-def test_a_cut_off_creation_does_not_stop_the_next(tmp_path: Path) -> None:
-    """Given a file left half-way by a killed process of the same number, when the next starts, then it goes on."""
-    for folder in folders(tmp_path):
-        folder.mkdir(mode=0o700)
-        (folder / f"epoch-000001.{os.getpid()}.new").write_bytes(b"half")
-    assert len(FileKeyProvider(folders(tmp_path)).key(FileKeyProvider(folders(tmp_path)).current())) == KEY_BYTES
 
 
 @pytest.mark.store

@@ -1,0 +1,188 @@
+"""Shredding: destroying wraps and leaving tombstones, inside a transaction that the vault holds.
+
+What goes is first noted in the journal outside the database, then deleted here; the transaction that deletes a wrap
+also writes its tombstone. A tombstone is for ever: what it names is never made again (invariant I5). It also keeps
+the commitments of the keys that went, which a certificate of destruction names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from domain.personal import RETENTION_CLASSES
+from ledger.key_names import (
+    EVERY_GENERATION,
+    FOR_EVER,
+    TENANT_HOLDER,
+    TOMBSTONE_ALL,
+    DestroyedKey,
+    KeyName,
+    Tombstone,
+    TombstoneJournal,
+)
+
+# More of the classes of a person than the domain names: links are no class of facts.
+CLASSES_OF_PERSONS = RETENTION_CLASSES | {"link"}
+
+_RETURNED = "RETURNING holder, class, period, generation, commitment, created_on"
+DELETE_HOLDER = f"""
+DELETE FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = %s AND NOT class = ANY(%s) {_RETURNED}
+"""
+DELETE_KEYS = """
+DELETE FROM lethe_vault.wrapped_key k
+USING unnest(%s::bytea[], %s::text[], %s::text[], %s::smallint[]) AS n(holder, class, period, generation)
+WHERE k.tenant_id = %s AND k.holder = n.holder AND k.class = n.class AND k.period = n.period
+    AND k.generation = n.generation
+RETURNING k.holder, k.class, k.period, k.generation, k.commitment, k.created_on
+"""
+DELETE_CLASS = f"""
+DELETE FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = %s AND class = %s {_RETURNED}
+"""
+PURGE_CLASS = """
+DELETE FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND class = %s AND holder = ANY(ARRAY(
+    SELECT holder FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND class = %s AND holder <> '' LIMIT %s))
+"""
+INSERT_TOMBSTONES = """
+INSERT INTO lethe_vault.tombstone
+    (tenant_id, holder, class, period, generation, destroyed_at, cause, certificate, destroyed)
+SELECT %s, n.holder, n.class, n.period, n.generation, %s, %s, %s, string_to_array(n.destroyed, ' ')
+FROM unnest(%s::bytea[], %s::text[], %s::text[], %s::smallint[], %s::text[])
+    AS n(holder, class, period, generation, destroyed)
+ON CONFLICT DO NOTHING
+"""
+SELECT_DESTROYED = """
+SELECT destroyed FROM lethe_vault.tombstone WHERE tenant_id = %s AND holder = %s ORDER BY class, period, generation
+"""
+RAISE_FLOORS = """
+INSERT INTO lethe_vault.period_floor (tenant_id, class, floor)
+SELECT %s, n.class, n.floor FROM unnest(%s::text[], %s::text[]) AS n(class, floor)
+ON CONFLICT (tenant_id, class) DO UPDATE SET floor = greatest(period_floor.floor, excluded.floor)
+"""
+
+
+class Shredder:
+    """Destroys keys in the caller's transaction. `journal` keeps tombstones outside the database."""
+
+    def __init__(self, journal: TombstoneJournal | None) -> None:
+        self._journal = journal
+
+    def destroy_holder(
+        self,
+        connection: Connection[Any],
+        tenant: UUID,
+        holder: bytes,
+        keep: frozenset[str],
+        when: datetime,
+        cause: str,
+        certificate: str | None,
+    ) -> tuple[DestroyedKey, ...]:
+        """Every key of one person but those of the classes kept; answers the same however often it is called."""
+        classes = sorted(CLASSES_OF_PERSONS - keep) if keep else [TOMBSTONE_ALL]
+        places = [(holder, c, TOMBSTONE_ALL, EVERY_GENERATION) for c in classes]
+        self._note(tenant, places, when, cause, certificate)
+        rows = connection.execute(DELETE_HOLDER, (tenant, holder, sorted(keep)))
+        went = [_destroyed(row) for row in rows]
+        by_class = {c: [key for key in went if c in (key.name.retention_class, TOMBSTONE_ALL)] for c in classes}
+        _insert_tombstones(
+            connection, tenant, [(place, by_class[place[1]]) for place in places], when, cause, certificate
+        )
+        told = connection.execute(SELECT_DESTROYED, (tenant, holder)).fetchall()
+        return tuple(_parsed(holder, text) for (texts,) in told for text in texts)
+
+    def destroy_keys(
+        self,
+        connection: Connection[Any],
+        tenant: UUID,
+        names: Sequence[KeyName],
+        when: datetime,
+        cause: str,
+        certificate: str | None,
+    ) -> tuple[DestroyedKey, ...]:
+        """Exactly these keys; returns those that went now."""
+        if not names:
+            return ()
+        self._note(tenant, names, when, cause, certificate)
+        columns = [list(column) for column in zip(*names, strict=True)]
+        went = {(key := _destroyed(row)).name: key for row in connection.execute(DELETE_KEYS, (*columns, tenant))}
+        places = [(name, [went[name]] if name in went else []) for name in names]
+        _insert_tombstones(connection, tenant, places, when, cause, certificate)
+        _raise_floors(connection, tenant, names)
+        return tuple(went.values())
+
+    def destroy_class(
+        self,
+        connection: Connection[Any],
+        tenant: UUID,
+        retention_class: str,
+        when: datetime,
+        cause: str,
+        certificate: str | None,
+    ) -> tuple[DestroyedKey, ...]:
+        """Every period key of a class and the tenant's own key of it."""
+        place = KeyName(TENANT_HOLDER, retention_class, TOMBSTONE_ALL, EVERY_GENERATION)
+        self._note(tenant, [place], when, cause, certificate)
+        rows = connection.execute(DELETE_CLASS, (tenant, TENANT_HOLDER, retention_class))
+        went = [_destroyed(row) for row in rows]
+        _insert_tombstones(connection, tenant, [(place, went)], when, cause, certificate)
+        return tuple(went)
+
+    def purge_class(self, connection: Connection[Any], tenant: UUID, retention_class: str, limit: int) -> int:
+        """Some of the persons' keys of a class; returns how many went."""
+        values = (tenant, retention_class, tenant, retention_class, limit)
+        return connection.execute(PURGE_CLASS, values).rowcount
+
+    def _note(
+        self,
+        tenant: UUID,
+        places: Iterable[tuple[bytes, str, str, int]],
+        when: datetime,
+        cause: str,
+        certificate: str | None,
+    ) -> None:
+        if self._journal is not None:
+            self._journal.note([Tombstone(tenant, *place, when, cause, certificate) for place in places])
+
+
+def _insert_tombstones(
+    connection: Connection[Any],
+    tenant: UUID,
+    places: Sequence[tuple[tuple[bytes, str, str, int], Sequence[DestroyedKey]]],
+    when: datetime,
+    cause: str,
+    certificate: str | None,
+) -> None:
+    columns = [list(column) for column in zip(*(place for place, _ in places), strict=True)]
+    destroyed = [" ".join(_text(key) for key in went) for _, went in places]
+    connection.execute(INSERT_TOMBSTONES, (tenant, when, cause, certificate, *columns, destroyed))
+
+
+def _raise_floors(connection: Connection[Any], tenant: UUID, names: Sequence[KeyName]) -> None:
+    floors: dict[str, str] = {}
+    for name in names:
+        if name.holder == TENANT_HOLDER and name.period not in ("", FOR_EVER):
+            floors[name.retention_class] = max(floors.get(name.retention_class, ""), name.period)
+    if floors:
+        connection.execute(RAISE_FLOORS, (tenant, list(floors), list(floors.values())))
+
+
+def _destroyed(row: tuple[Any, ...]) -> DestroyedKey:
+    holder, retention_class, period, generation, commitment, created_on = row
+    name = KeyName(bytes(holder), retention_class, period, generation)
+    return DestroyedKey(name, bytes(commitment or b""), created_on)
+
+
+def _text(key: DestroyedKey) -> str:
+    """How a tombstone tells of a key: class, period, generation, first day and commitment."""
+    name = key.name
+    return f"{name.retention_class}|{name.period}|{name.generation}|{key.created_on}|{key.commitment.hex()}"
+
+
+def _parsed(holder: bytes, text: str) -> DestroyedKey:
+    retention_class, period, generation, created_on, commitment = text.split("|")
+    name = KeyName(holder, retention_class, period, int(generation))
+    return DestroyedKey(name, bytes.fromhex(commitment), date.fromisoformat(created_on))
