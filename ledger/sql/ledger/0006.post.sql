@@ -1,0 +1,1 @@
+GRANT SELECT, INSERT, UPDATE ON epoch_told TO lethe_writer;
