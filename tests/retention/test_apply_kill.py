@@ -1,0 +1,136 @@
+"""Kill -9 of a real process at each step of a plan: run again it converges, and each thing is done once (FAULTS 7)."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from api.bootstrap import Instance, running
+from api.settings import Settings
+from audit.log_check import check_log
+from domain.personal import Erased
+from ledger.application import Ledger
+from ledger.key_names import TENANT_HOLDER, KeyName
+from retention.adopting import pack_of
+from retention.apply import Applied, PlanBusy, apply_plan, finish_open_plans
+from retention.plan_file import PlanRefused, read_plan, signed
+from tests.acts import person, topics
+from tests.retention.plans import ANNA, BERT, JANUARY, a_month_of_engagement, assert_done_once, hold, planned, record
+from tests.support import SettableClock
+from tests.workers import start
+
+pytestmark = pytest.mark.store
+
+STEPS = (
+    *(
+        "retention.intending.record_intents",
+        "retention.carrying_out.publish_month",
+        "retention.carrying_out.escrow_held",
+    ),
+    *("ledger.vault.Vault.destroy_keys", "ledger.vault.Vault.destroy_condemned", "retention.carrying_out.close_item"),
+    *(
+        "retention.carrying_out.CarryingOut._conclude",
+        "retention.carrying_out.absolve",
+        "retention.carrying_out.issue_for_plan",
+    ),
+)
+CHILD_SECONDS_MAX = 120
+
+
+def apply_and_die(settings: Settings, tenant: UUID, raw: bytes, now: str, step: str, after: bool) -> None:
+    """Apply a plan in a process of its own, which kills itself at a step: before it, or when its work is committed."""
+    owner, _, name = step.rpartition(".")
+    found = _resolve(owner)
+    real: Callable[..., Any] = getattr(found, name)
+
+    def die(*arguments: Any, **more: Any) -> None:
+        if after:
+            real(*arguments, **more)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    moment = datetime.fromisoformat(now)
+    with running(settings, clock=lambda: moment) as instance:
+        ledger = instance.ledger(tenant)
+        setattr(found, name, die)
+        apply_plan(ledger, pack_of(ledger.accounts.state()), read_plan(ledger, raw))
+
+
+def apply_when_free(ledger: Ledger, raw: bytes) -> Applied:
+    """Apply a plan as soon as the server has noticed that the process that held the right to do so is dead."""
+    deadline = time.monotonic() + CHILD_SECONDS_MAX
+    while True:
+        try:
+            return apply_plan(ledger, pack_of(ledger.accounts.state()), read_plan(ledger, raw))
+        except PlanBusy:
+            assert time.monotonic() < deadline, "The lock of a dead process was never let go."
+            time.sleep(0.05)
+
+
+def _resolve(path: str) -> Any:
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError:
+        owner, _, name = path.rpartition(".")
+        return getattr(_resolve(owner), name)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.rpartition(".")[2])
+def test_a_killed_process_leaves_a_plan_that_converges(
+    instance: Instance, ledger: Ledger, clock: SettableClock, step: str, after: bool
+) -> None:
+    """Given a process killed at a step, when the plan is applied again, then it is done once, and the held are safe."""
+    a_month_of_engagement(ledger, clock)
+    for address in (ANNA, BERT):
+        record(ledger, address, JANUARY.date(), "support")
+    hold(ledger, ANNA)
+    clock.set(datetime.fromisoformat("2043-02-01T00:00:00+00:00"))
+    plan = planned(ledger)
+    raw = signed(ledger, plan)
+    child = start(apply_and_die, instance.settings, ledger.tenant, raw, clock().isoformat(), step, after)
+    child.join(CHILD_SECONDS_MAX)
+    assert child.exitcode == -signal.SIGKILL, "The child ended by itself."
+    # Whoever comes next may be the worker, which has no file, or the person who has it.
+    finish_open_plans(ledger)
+    apply_when_free(ledger, raw)
+    assert_done_once(ledger, plan)
+    assert check_log(ledger.services.writer.url, ledger.tenant) == []
+    ledger.keyring.forget_all()
+    january = KeyName(TENANT_HOLDER, "engagement", "2040-01")
+    assert january in ledger.services.vault.find(ledger.tenant, [january]).tombstones
+    anna = ledger.keyring.opening_scope(person(ledger, ANNA).person.kid, "engagement", "2040-01")
+    assert not isinstance(anna, Erased), "A held person's own key was set aside."
+    of_bert = KeyName(person(ledger, BERT).person.records_kid, "support")
+    assert of_bert in ledger.services.vault.find(ledger.tenant, [of_bert]).tombstones
+    end = topics(ledger)
+    assert apply_plan(ledger, pack_of(ledger.accounts.state()), read_plan(ledger, raw)).again
+    assert topics(ledger) == end
+
+
+def test_a_process_killed_before_the_intent_has_done_nothing(
+    instance: Instance, ledger: Ledger, clock: SettableClock
+) -> None:
+    """Given a process killed just before its intent, when a hold comes instead of a second try, then the hold wins."""
+    a_month_of_engagement(ledger, clock)
+    clock.set(datetime.fromisoformat("2042-02-01T00:00:00+00:00"))
+    raw = signed(ledger, planned(ledger))
+    before = topics(ledger)
+    moment = clock().isoformat()
+    child = start(
+        apply_and_die, instance.settings, ledger.tenant, raw, moment, "retention.intending.record_intents", False
+    )
+    child.join(CHILD_SECONDS_MAX)
+    assert child.exitcode == -signal.SIGKILL
+    assert topics(ledger) == before
+    hold(ledger, kind="account")
+    with pytest.raises(PlanRefused):
+        apply_when_free(ledger, raw)
+    ledger.keyring.period_key("engagement", "2040-01")
