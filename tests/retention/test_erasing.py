@@ -97,6 +97,12 @@ def test_an_erased_person_cannot_be_read_mailed_or_written(ledger: Ledger) -> No
 BOUNDARIES: list[tuple[type, str, bool]] = [
     (Vault, "destroy_holder", False),
     (Vault, "destroy_holder", True),
+    (Vault, "rehome", False),
+    (Vault, "rehome", True),
+    (ErasureDesk, "remember", False),
+    (ErasureDesk, "remember", True),
+    (ErasureDesk, "acknowledge", False),
+    (ErasureDesk, "acknowledge", True),
     (Keyring, "forget", False),
     (TenantRecorder, "select_streams", False),
     (SealingMapper, "open", True),
@@ -135,14 +141,14 @@ def test_killed_after_the_last_commit_it_is_not_done_again(ledger: Ledger, monke
     willing(ledger, [ANNA])
     row = person(ledger, ANNA)
     intend(ledger, ANNA)
-    real = erasing._conclude
+    real = erasing._Saga._conclude
 
     def concluded(*arguments: Any) -> None:
         real(*arguments)
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(erasing, "_conclude", concluded)
+        patched.setattr(erasing._Saga, "_conclude", concluded)
         with pytest.raises(Killed):
             finish_erasures(ledger)
     assert finish_erasures(ledger) == []
