@@ -1,0 +1,1 @@
+GRANT SELECT, INSERT, DELETE ON restore_gate TO lethe_vault;
