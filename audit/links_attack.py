@@ -9,12 +9,16 @@ touch where they share a value that few others have:
 - moments to the microsecond, positions, and the transaction that wrote the row (`xmin`);
 - whatever the living keys open: sealed parts, standing, bookmarks of erasures, parked feedback, the feed, tokens
   (kept answers need the Idempotency-Key as well, which only the caller has);
-- what the living link keys compute: handles, and the message ids of every campaign in every month.
+- what the living link keys compute: the message ids of every campaign in every month;
+- what living identity and record keys compute: handles, the kids of records, and the streams of every period.
 
 It starts from the address, its fingerprints under every pepper, and hashes of it: plain and keyed with every living
 secret, in the forms that requests have. An event that is reached, and is not about the suppression list, is a lead.
-The kept suppression is found on purpose: it outlives the person (DESIGN section 3). `guess_by_order` is the one
-attack that is not a graph: it pairs the order of a list with the order of the log.
+The kept suppression is found on purpose: it outlives the person (DESIGN section 3).
+
+Four attacks are no graph, because they follow what is merely near. `guess_by_order` pairs the order of a list with the
+order of the log, `guess_by_moment` takes the nearest moment; `guess_by_neighbours` and `guess_by_rank` go from a kept
+bill by the vault's transactions and places to tombstones, and along the journal beside it.
 
 What this does not deny. Statistics remain: who knows the day (later the month) of an erasure knows that the person is
 one of those erased that day, and if there was one only, which; values that only say a day or a month are therefore no
@@ -28,6 +32,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,18 +48,25 @@ import psycopg
 from psycopg import Connection, sql
 
 from domain.address import canonical_address
+from domain.category import CATEGORIES
 from domain.facts import TOPICS
 from domain.ids import micros
-from domain.personal import RETENTION_CLASSES, Feed, Personal, SuppressionData
+from domain.personal import RETENTION_CLASSES, Feed, HoldReference, Identity, Personal, SuppressionData
+from domain.records import RECORD_CLASSES
+from domain.subject import ACCOUNT_CLOSURE, ERASURE_REASONS
 from ledger.arrays import register_arrays
 from ledger.connections import Pool
 from ledger.entry import parse_entry_time, unpack_sealed
 from ledger.errors import InvalidToken, LedgerError, TamperError
+from ledger.hold_book import hold_tag
+from ledger.journal_lines import TombstoneNote
 from ledger.key_provider import EpochKeyProvider
-from ledger.keyring import LINK, PEPPER, Keyring
-from ledger.links import NO_OCCURRENCE, handle_of, link_scope, message_id, open_token, parse_token
+from ledger.keyring import CLASSES_OF_MESSAGES, LINK, PEPPER, Keyring
+from ledger.links import NO_OCCURRENCE, handle_of, link_scope, message_id, open_token, parse_token, records_kid_of
 from ledger.mapper import Holder, LedgerEvent, SealingMapper
+from ledger.record_streams import record_stream_id
 from ledger.sealing import NONCE_BYTES, envelope_kid, open_box, scope_key
+from ledger.standing_row import NO_KEY
 from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName, Vault
 from projections.standing import InlineStanding
 
@@ -62,9 +74,16 @@ ENTITIES_SHARING_MAX = 6
 """A value that more entities share points at a crowd, and is followed no further."""
 BYTES_MIN = 8
 TEXT_MIN = 12
-ABOUT_THE_LIST = "suppression."
+NEAR_TRANSACTIONS = 3
+"""How many transactions of the vault lie between two that are taken for neighbours."""
+ID_BYTES = 16
+UUID_OF_TIME = 7
+ABOUT_NOBODY = ("suppression.", "certificate.", "keys.committed.")
+"""Topics that are reached on purpose: the list outlives the person, and a receipt leads to its own certificate."""
 
-_WORDS_OF_THE_PROGRAM = frozenset(TOPICS) | RETENTION_CLASSES
+_WORDS_OF_THE_PROGRAM = frozenset({*TOPICS, *RETENTION_CLASSES, *ERASURE_REASONS, ACCOUNT_CLOSURE, *CATEGORIES})
+_ONLY_A_DAY = re.compile(r"[a-z ]*\d{4}-\d{2}-\d{2}")
+"""Such as the name of a day's erasures on a tombstone: who knows the day knows as much as the log says of it."""
 
 Value = tuple[str, Any]
 Entity = tuple[str, Any]
@@ -74,8 +93,22 @@ SELECT_ERASED_LIST = """
 SELECT fingerprint FROM lethe.suppression WHERE tenant_id = %s AND generation = %s AND cause = 'erased'
 ORDER BY xmin::text::bigint, ctid
 """
+SELECT_STANDING = "SELECT generation, fingerprint FROM lethe.standing WHERE tenant_id = %s"
 SELECT_INTENTS = """
 SELECT position, stream_id FROM lethe.event WHERE tenant_id = %s AND topic = 'erasure.intended.v1' ORDER BY position
+"""
+SELECT_INTENT_TIMES = """
+SELECT recorded_at, stream_id FROM lethe.event WHERE tenant_id = %s AND topic = 'erasure.intended.v1'
+"""
+SELECT_WRITERS = """
+SELECT DISTINCT xmin::text::bigint FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = ANY(%s)
+"""
+SELECT_MARKS = """
+SELECT DISTINCT holder, xmin::text::bigint FROM lethe_vault.tombstone WHERE tenant_id = %s AND holder <> ''
+"""
+SELECT_RECORD_HOLDERS = """
+SELECT holder FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder <> '' AND class = ANY(%s)
+ORDER BY xmin::text::bigint, ctid
 """
 SELECT_LISTED = """
 SELECT position, stream_id, version, topic, entry, sealed FROM lethe.event
@@ -126,23 +159,28 @@ class LinksAttack:
         self._graph = _Graph()
         self._keys: dict[KeyName, bytes] = {}
 
-    def leads(self, address: str, tokens: Sequence[str] = ()) -> list[Lead]:
+    def leads(self, address: str, tokens: Sequence[str] = (), receipts: Sequence[UUID] = ()) -> list[Lead]:
         """Every event that the address leads to, in order of position. Reads both databases anew.
 
-        `tokens` are message ids that a sender has kept beside the address.
+        `tokens` are message ids that a sender has kept beside the address, `receipts` the ids of erasures and of
+        certificates that a controller has.
         """
-        self._graph = _Graph()
-        with psycopg.connect(self._vault_url, autocommit=True) as vault:
-            self._read_vault(vault)
-        with psycopg.connect(self._ledger_url, autocommit=True) as ledger:
-            register_arrays(ledger)
-            self._read_ledger(ledger)
+        self._read()
         start = self._start(address)
         for value in self._values_with_tokens(list(tokens)):
             start.setdefault(value, "a token kept by a sender")
         for value in _pairs_of_nonces(tokens):
             start.setdefault(value, "two tokens kept by a sender")
+        for receipt in receipts:
+            start["bytes", receipt.bytes] = "the id of an erasure or a certificate, kept by a controller"
         return self._follow(start)
+
+    def leads_from(self, stream: UUID) -> list[Lead]:
+        """Every event that a stream leads to, its own included: the way back from what is kept to what was erased."""
+        self._read()
+        entities, values = self._graph.entities, self._graph.values[("stream", stream)]
+        fine = [value for value in values if len(entities[value]) <= ENTITIES_SHARING_MAX]
+        return self._follow(dict.fromkeys(fine, "a value of the stream"))
 
     def guess_by_order(self, address: str) -> list[UUID]:
         """The subject streams that the order of the suppression list suggests for an erased address.
@@ -165,7 +203,68 @@ class LinksAttack:
             if fingerprint in wanted and rank < len(intents)
         ]
 
+    def guess_by_moment(self, receipt: UUID) -> list[UUID]:
+        """The subject streams whose erasure is nearest in time to any moment that the rows of a receipt still hold.
+
+        A moment is a time that is not a midnight, or the one in a UUIDv7. Empty where no row holds one.
+        """
+        with psycopg.connect(self._ledger_url, autocommit=True) as ledger:
+            rows = [
+                row
+                for table, row in _rows(ledger, "lethe", self._tenant)
+                if table in ("erasure", "certificate") and receipt in row.values()
+            ]
+            intents = ledger.execute(SELECT_INTENT_TIMES, (self._tenant,)).fetchall()
+        moments = [moment for row in rows for value in row.values() for moment in _moments(value)]
+        return [min(intents, key=lambda intent: abs(micros(intent[0]) - moment))[1] for moment in moments if intents]
+
+    def guess_by_neighbours(self, bill: UUID, journal: Iterable[TombstoneNote]) -> set[UUID]:
+        """The subject streams that a kept bill suggests by what stands beside it.
+
+        The key of the bill was written by a transaction; tombstones that another one close to it wrote name holders;
+        these and their neighbours in the journal may stand in the envelopes of a stream.
+        """
+        self._read()
+        own = [e[1] for e in self._graph.entities["bytes", bill.bytes] if e[0] == "holder"]
+        with psycopg.connect(self._vault_url, autocommit=True) as vault:
+            writers = [row[0] for row in vault.execute(SELECT_WRITERS, (self._tenant, own))]
+            marks = vault.execute(SELECT_MARKS, (self._tenant,)).fetchall()
+        marked = {bytes(h) for h, xmin in marks for writer in writers if abs(xmin - writer) <= NEAR_TRANSACTIONS}
+        told = self._told(journal)
+        beside = {h for place, h in enumerate(told) if marked & set(told[max(0, place - 1) : place + 2])}
+        return self._streams_of(marked | beside)
+
+    def guess_by_rank(self, bill: UUID, journal: Iterable[TombstoneNote]) -> set[UUID]:
+        """The subject stream that a kept bill suggests, if keys were kept in the order in which persons were erased."""
+        self._read()
+        gone = [self._streams_of({holder}) for holder in self._told(journal)]
+        living = {records_kid_of(key) for name, key in self._keys.items() if name.retention_class == Identity.name}
+        with psycopg.connect(self._vault_url, autocommit=True) as vault:
+            rows = vault.execute(SELECT_RECORD_HOLDERS, (self._tenant, list(RECORD_CLASSES)))
+            kept = list(dict.fromkeys(bytes(row[0]) for row in rows if bytes(row[0]) not in living))
+        streams = [found for found in gone if found]
+        own = [e[1] for e in self._graph.entities["bytes", bill.bytes] if e[0] == "holder"]
+        ranks = [kept.index(holder) for holder in own if holder in kept]
+        return {stream for rank in ranks for found in streams[rank : rank + 1] for stream in found}
+
+    def _told(self, journal: Iterable[TombstoneNote]) -> list[bytes]:
+        """The holders of persons that a journal names, in its order."""
+        ours = (bytes.fromhex(note.holder) for note in journal if note.tenant == self._tenant)
+        return list(dict.fromkeys(holder for holder in ours if holder != TENANT_HOLDER))
+
+    def _streams_of(self, holders: Iterable[bytes]) -> set[UUID]:
+        """The streams in whose envelopes one of these kids stands."""
+        return {e[1] for h in holders for e in self._graph.entities.get(("bytes", h), ()) if e[0] == "stream"}
+
     # Reading everything ---------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        self._graph = _Graph()
+        with psycopg.connect(self._vault_url, autocommit=True) as vault:
+            self._read_vault(vault)
+        with psycopg.connect(self._ledger_url, autocommit=True) as ledger:
+            register_arrays(ledger)
+            self._read_ledger(ledger)
 
     def _read_vault(self, vault: Connection[Any]) -> None:
         pool = Pool(self._vault_url, application="links-attack", size_max=2, schema="lethe_vault")
@@ -201,7 +300,13 @@ class LinksAttack:
         self._add_standing(ledger, campaigns)
         for name, key in self._keys.items():
             if name.retention_class == LINK and name.holder != TENANT_HOLDER:
-                self._graph.add(("holder", name.holder), self._linked(key, campaigns))
+                # Under a name with a month a legal hold keeps K_link itself.
+                linked = _message_ids(key, campaigns) if name.period else self._linked(key, campaigns)
+                self._graph.add(("holder", name.holder), linked)
+            if name.retention_class == Identity.name and name.holder != TENANT_HOLDER:
+                self._graph.add(("holder", name.holder), _derived(key))
+            if name.retention_class in RECORD_CLASSES and name.holder != TENANT_HOLDER:
+                self._graph.add(("holder", name.holder), self._record_streams(name, key))
 
     def _add_event(self, row: Mapping[str, Any], mapper: SealingMapper) -> None:
         stream: UUID = row["stream_id"]
@@ -210,7 +315,9 @@ class LinksAttack:
         values.update(_values_in(entry))
         values.add(("position", row["position"]))
         for envelope in unpack_sealed(row["sealed"]).values():
-            values.update(_value(envelope_kid(envelope)))
+            kid = envelope_kid(envelope)
+            values.update(_value(kid))
+            values.update(self._hold_tag(kid))
         values.update(self._opened_parts(row, mapper))
         entity = ("stream", stream)
         self._graph.add(entity, values)
@@ -223,7 +330,10 @@ class LinksAttack:
         stored = LedgerEvent(row["stream_id"], row["version"], row["topic"], row["entry"], row["sealed"])
         holders: list[Holder | None] = [None]
         if row["topic"].startswith("message."):
-            holders = [Holder(kid) for kid in {n.holder for n in self._keys} - {TENANT_HOLDER}]
+            names = [n for n in self._keys if n.holder and n.retention_class in CLASSES_OF_MESSAGES]
+            holders += sorted({Holder(name.holder, name.generation) for name in names}, key=repr)
+        if row["topic"].startswith("record."):
+            holders += sorted({Holder(n.holder, n.generation) for n in self._keys if n.holder}, key=repr)
         for holder in holders:
             try:
                 fact = mapper.open(stored, holder)
@@ -232,12 +342,15 @@ class LinksAttack:
             held = [
                 value.reveal() for name in type(fact).model_fields if isinstance(value := getattr(fact, name), Personal)
             ]
-            if held and holder is not None:
+            # A stream of records is tied to its kid by its computed id; that of a message only by what opens it.
+            if held and holder is not None and row["topic"].startswith("message."):
                 yield "bytes", holder.kid
             yield from _values_in(held)
 
     def _opened_row(self, table: str, row: Mapping[str, Any]) -> Iterator[Value]:
         """What living keys open of one row of another table."""
+        if table in ("certificate", "destruction_list"):
+            yield from _values_in(orjson.loads(row["document"]))
         box, aad, scope = None, b"", None
         if table == "erasure" and row["reference"]:
             box, aad, scope = row["reference"], row["erasure_id"].bytes, self._scope(SuppressionData.name, FOR_EVER)
@@ -253,8 +366,8 @@ class LinksAttack:
         except TamperError:
             return
         if table == "erasure":
-            yield from _value(plaintext[:16])
-            yield from _value(plaintext[16:])
+            for at in range(0, len(plaintext), ID_BYTES):
+                yield from _value(plaintext[at : at + ID_BYTES])
             return
         try:
             held = orjson.loads(plaintext)
@@ -277,25 +390,44 @@ class LinksAttack:
                 continue
 
     def _add_standing(self, ledger: Connection[Any], campaigns: Sequence[bytes]) -> None:
-        generation = self._generation(ledger)
-        values = (self._tenant, generation)
-        select = "SELECT fingerprint FROM lethe.standing WHERE tenant_id = %s AND generation = %s"
-        fingerprints = [bytes(row[0]) for row in ledger.execute(select, values, binary=True)]
-        rows = InlineStanding(self._provider).read(ledger, self._tenant, generation, fingerprints)
-        for fingerprint, row in rows.items():
-            person = row.person
-            entity = ("standing", (generation, fingerprint))
-            for held in (person.subject, person.kid, person.handle, person.link_key, fingerprint):
-                self._graph.add(entity, _value(held))
-            self._graph.add(entity, self._linked(person.link_key, campaigns))
+        """Every row of every generation: also one that is being built, or was left behind."""
+        book = InlineStanding(self._provider)
+        found: dict[int, list[bytes]] = defaultdict(list)
+        for generation, fingerprint in ledger.execute(SELECT_STANDING, (self._tenant,), binary=True):
+            found[generation].append(bytes(fingerprint))
+        for generation, fingerprints in found.items():
+            rows = book.read(ledger, self._tenant, generation, fingerprints)
+            for fingerprint, row in rows.items():
+                person = row.person
+                entity = ("standing", (generation, fingerprint))
+                for held in (person.subject, person.kid, person.handle, person.records_kid, fingerprint):
+                    self._graph.add(entity, _value(held))
+                for kid in (person.kid, person.records_kid):
+                    self._graph.add(entity, self._hold_tag(kid))
+                for link_key in {person.link_key, person.link_key_before} - {NO_KEY}:
+                    self._graph.add(entity, _value(link_key))
+                    self._graph.add(entity, self._linked(link_key, campaigns))
+
+    def _hold_tag(self, kid: bytes) -> Iterator[Value]:
+        """What a legal hold's row would know the holder of these keys by."""
+        key = self._keys.get(KeyName(TENANT_HOLDER, HoldReference.name))
+        if key is not None and kid:
+            yield "bytes", hold_tag(key, kid)
 
     def _linked(self, link_key: bytes, campaigns: Sequence[bytes]) -> Iterator[Value]:
-        """The handle, and every message id, that a person's link key gives with the living months' keys."""
-        yield from _value(handle_of(link_key))
+        """Every message id that a person's link key gives with the living months' keys."""
         months = [k for n, k in self._keys.items() if n.retention_class == LINK and n.holder == TENANT_HOLDER]
         for month_key in months:
-            scope = link_scope(link_key, month_key)
-            yield from (("bytes", message_id(scope, campaign)) for campaign in campaigns)
+            yield from _message_ids(link_scope(link_key, month_key), campaigns)
+
+    def _record_streams(self, name: KeyName, key: bytes) -> Iterator[Value]:
+        """Every stream of records that a person's key of a class gives with the living periods' keys."""
+        if name.period:  # What a legal hold keeps of one period.
+            yield "bytes", record_stream_id(key, name.period)
+            return
+        for other, of_period in self._keys.items():
+            if (other.holder, other.retention_class) == (TENANT_HOLDER, name.retention_class) and other.period:
+                yield "bytes", record_stream_id(scope_key(key, of_period), other.period)
 
     def _scope(self, retention_class: str, period: str) -> bytes | None:
         subject = self._keys.get(KeyName(TENANT_HOLDER, retention_class))
@@ -379,7 +511,7 @@ class LinksAttack:
             Lead(event.position, event.stream, event.topic, path)
             for entity, path in reached.items()
             for event in self._graph.events.get(entity, ())
-            if not event.topic.startswith(ABOUT_THE_LIST)
+            if not event.topic.startswith(ABOUT_NOBODY)
         ]
         return sorted(found, key=lambda lead: lead.position)
 
@@ -412,6 +544,16 @@ def _digests(address: str, canonical: str, secrets: Sequence[bytes]) -> Iterator
         for space in (uuid.NAMESPACE_DNS, uuid.NAMESPACE_URL, uuid.NAMESPACE_OID, uuid.NAMESPACE_X500):
             yield uuid.uuid5(space, text).bytes, "UUIDv5 of the address"
             yield uuid.uuid3(space, text).bytes, "UUIDv3 of the address"
+
+
+def _message_ids(scope: bytes, campaigns: Sequence[bytes]) -> Iterator[Value]:
+    return (("bytes", message_id(scope, campaign)) for campaign in campaigns)
+
+
+def _derived(identity_key: bytes) -> Iterator[Value]:
+    """What an identity key gives: the handle, and the kid of the person's records."""
+    yield from _value(handle_of(identity_key))
+    yield from _value(records_kid_of(identity_key))
 
 
 def _pairs_of_nonces(tokens: Sequence[str]) -> Iterator[Value]:
@@ -483,7 +625,19 @@ def _value(held: Any) -> Iterator[Value]:
         yield from _text_value(held)
 
 
+def _moments(value: Any) -> Iterator[int]:
+    """Every moment in a value, in microseconds since 1970."""
+    if isinstance(value, UUID) and value.version == UUID_OF_TIME:
+        yield (value.int >> 80) * 1000
+    for kind, held in _values_in(value):
+        if kind == "moment":
+            yield held
+
+
 def _text_value(text: str) -> Iterator[Value]:
+    if "|" in text:  # What a tombstone tells of a key.
+        for part in text.split("|"):
+            yield from _text_value(part)
     for read in (bytes.fromhex, lambda t: UUID(t).bytes):
         try:
             found = read(text)
@@ -491,6 +645,8 @@ def _text_value(text: str) -> Iterator[Value]:
             continue
         if len(found) >= BYTES_MIN:
             yield "bytes", found
+            if len(found) > ID_BYTES and len(found) % ID_BYTES == 0:  # Ids written one behind the other.
+                yield from (("bytes", found[at : at + ID_BYTES]) for at in range(0, len(found), ID_BYTES))
             return
     try:
         if len(text) == 27 and text.endswith("Z"):
@@ -498,7 +654,7 @@ def _text_value(text: str) -> Iterator[Value]:
             return
     except ValueError:
         pass
-    if len(text) >= TEXT_MIN and text not in _WORDS_OF_THE_PROGRAM:
+    if len(text) >= TEXT_MIN and text not in _WORDS_OF_THE_PROGRAM and not _ONLY_A_DAY.fullmatch(text):
         yield "text", text
 
 

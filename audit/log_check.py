@@ -32,6 +32,7 @@ from ledger.application import Ledger
 from ledger.entry import canonical, check_digests, entry_time, unpack_sealed
 from ledger.errors import TamperError
 from ledger.keyring import LINK
+from ledger.link_generations import PastLinks
 from ledger.links import link_scope, message_id
 from ledger.standing_row import StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
@@ -361,12 +362,16 @@ def _sends_of(
 ) -> Iterator[tuple[StandingRow, list[tuple[int, Campaign]]]]:
     """The authorisations of each person, as position and campaign, found by computing their message ids."""
     owners: dict[UUID, tuple[int, Campaign]] = {}
+    links = PastLinks(ledger.services.vault, ledger.tenant)
+    links.ask(page)
     for campaign_id, campaign in campaigns.items():
-        keys = [key for month in _months(ledger, campaign) if (key := _link_key(ledger, month)) is not None]
+        keys = [(month, key) for month in _months(ledger, campaign) if (key := _link_key(ledger, month)) is not None]
         for number, row in enumerate(page):
-            for key in keys:
-                stream = message_id(link_scope(row.person.link_key, key), campaign_id.bytes)
-                owners[UUID(bytes=stream)] = (number, campaign)
+            for month, key in keys:
+                link = links.link_for(row, month)
+                if link is not None:
+                    stream = message_id(link_scope(link[0], key), campaign_id.bytes)
+                    owners[UUID(bytes=stream)] = (number, campaign)
     sends: list[list[tuple[int, Campaign]]] = [[] for _ in page]
     streams = list(owners)
     for start in range(0, len(streams), ROWS_PER_PAGE):

@@ -65,3 +65,14 @@ def test_values_too_short_to_mean_anything_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_vanishes_is_passed_over(tmp_path: Path) -> None:
     """A living database drops files while it is searched; a path that is gone is no error."""
     assert search_clear_text([tmp_path / "gone"], [CANARY]) == []
+
+
+def test_the_bytes_of_a_key_are_found_in_every_encoding(tmp_path: Path) -> None:
+    """Given a key, when it stands raw, in hex, in base64 or as UTF-16 of its hex, then each is found (FAULTS 1)."""
+    key = os.urandom(32)
+    forms = [key, key.hex().encode(), key.hex().upper().encode(), key.hex().encode("utf-16-le")]
+    forms += [b64encode(b"?" * n + key + b"rest") for n in range(3)]
+    for number, form in enumerate(forms):
+        (tmp_path / f"{number}").write_bytes(b"-" * 100 + form + b"-" * 100)
+    (tmp_path / "other").write_bytes(os.urandom(32).hex().encode())
+    assert {hit.path.name for hit in search_clear_text([tmp_path], [key])} == {f"{n}" for n in range(len(forms))}

@@ -1,28 +1,34 @@
 """Nothing leads back (I11, FAULTS 6a): with everything that is left, an erased person's address leads to no event.
 
-Each test has its control in itself: the same program finds the person's events before, and says by which steps.
+Nor does a living person's lead to what they did with mail whose time is over, by month or by person. Each test has its
+control in itself: the same program finds the events before, and says by which steps.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-from uuid import UUID
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
+from api.bootstrap import Instance
 from audit.links_attack import Lead, LinksAttack
+from domain.ids import month_of
 from domain.subject_commands import CorrectContact, SayNo
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
 from ledger.idempotency import IdempotentPart
 from ledger.keyring import LINK
-from ledger.links import link_scope, message_id
+from ledger.links import link_scope, message_id, month_number
 from ledger.standing_row import StandingRow
 from ledger.subjects import Act
 from projections.worker import catch_up
 from retention.daily import run_daily
 from retention.erasing import finish_erasures
+from retention.schedule import run_retention
 from tests.acts import ask, emails, person, register, report, say, willing
 from tests.support import SettableClock
 
@@ -37,6 +43,11 @@ FORMER = "former.address@example.com"
 @pytest.fixture
 def attack(server: EmbeddedPostgres, ledger: Ledger) -> LinksAttack:
     """An attacker of the test's account."""
+    return attacker(server, ledger)
+
+
+def attacker(server: EmbeddedPostgres, ledger: Ledger) -> LinksAttack:
+    """An attacker of one account."""
     return LinksAttack(
         ledger_url=server.url("lethe_ledger"),
         vault_url=server.url("lethe_vault"),
@@ -203,3 +214,145 @@ def test_a_hash_that_somebody_leaves_behind_is_found(
             finally:
                 superuser.execute("DROP TABLE lethe.forgotten")
     assert attack.leads(VICTIM) == []
+
+
+# Living persons and engagement past its time --------------------------------------------------------------------------
+
+CAME = datetime(2026, 1, 10, 9, tzinfo=UTC)
+FEW = PEOPLE[:12]
+ORDERS = [f"order {number}" for number in range(3)]
+
+
+@pytest.fixture
+def opened_under(instance: Instance, server: EmbeddedPostgres, clock: SettableClock) -> Callable[[str], Scene]:
+    """An account under a policy pack, opened in January 2026, with a dozen people and one attacker."""
+
+    def opened(pack: str) -> Scene:
+        clock.set(CAME)
+        ledger = instance.ledger(uuid4())
+        ledger.open_account(name="Acme GmbH", pack=pack, country="DE", minimum_age=16, actor="cli")
+        willing(ledger, FEW)
+        return Scene(ledger, attacker(server, ledger), clock, [register(ledger), register(ledger, kind="ongoing")])
+
+    return opened
+
+
+@dataclass
+class Scene:
+    """A ledger whose people are mailed and click, the attacker, and what a sender has kept of the victim's mail."""
+
+    ledger: Ledger
+    attack: LinksAttack
+    clock: SettableClock
+    campaigns: list[UUID]
+    tokens: dict[str, list[str]] = field(default_factory=dict)
+
+    def mail(self) -> set[UUID]:
+        """Everybody is mailed by every campaign, and clicks; returns the streams of the victim's messages."""
+        kept = self.tokens.setdefault(month_of(self.clock()), [])
+        for campaign in self.campaigns:
+            tokens = ask(self.ledger, campaign, FEW).allowed
+            kept.append(tokens[VICTIM])
+            for number, kind in enumerate(("dispatched", "delivered", "opened", "clicked")):
+                moment = self.clock() - timedelta(minutes=4 - number)
+                more = {"ip": "192.0.2.44", "url": "https://example.com/a/b"} if number > 1 else {}
+                report(self.ledger, [(token, kind) for token in tokens.values()], at=moment, **more)
+        ongoing = self.campaigns[-1]
+        kept += [ask(self.ledger, ongoing, [(VICTIM, order)]).allowed[VICTIM] for order in ORDERS]
+        row = person(self.ledger, VICTIM)
+        month = month_of(self.clock())
+        link = row.link_for(month_number(month))
+        assert link is not None
+        scope = link_scope(link[0], self.ledger.keyring.period_key(LINK, month))
+        return {UUID(bytes=message_id(scope, campaign.bytes)) for campaign in self.campaigns}
+
+    def retention_on(self, moment: datetime) -> None:
+        """The worker's chores on that day, as the account's pack has them."""
+        self.clock.set(moment)
+        run_retention(self.ledger)
+        self.ledger.keyring.forget_all()
+        catch_up(self.ledger)
+
+    def reached(self, *tokens: str) -> set[UUID]:
+        """What the address leads to, with every token that a sender kept beside it."""
+        kept = [token for of_month in self.tokens.values() for token in of_month]
+        return found(self.attack.leads(VICTIM, [*kept, *tokens]))
+
+    def own_stream(self) -> UUID:
+        return UUID(bytes=person(self.ledger, VICTIM).person.subject)
+
+
+def test_a_month_past_its_time_cannot_be_tied_to_a_living_person(opened_under: Callable[[str], Scene]) -> None:
+    """Given Mailkai, when the plan of the day has destroyed a month, then nothing leads from the living to its mail."""
+    scene = opened_under("mailkai")
+    past = scene.mail()
+    scene.clock.set(datetime(2026, 3, 3, 9, tzinfo=UTC))
+    scene.campaigns[0] = register(scene.ledger)
+    later = scene.mail()
+    before = scene.reached()
+    assert past | later <= before
+    scene.retention_on(datetime(2027, 12, 31, 23, tzinfo=UTC))
+    assert past <= scene.reached(), "A day early the program still finds all of it."
+    scene.retention_on(datetime(2028, 1, 1, 1, tzinfo=UTC))
+    after = scene.reached()
+    assert after & past == set()
+    assert later | {scene.own_stream()} <= after
+
+
+def test_a_generation_past_its_time_cannot_be_tied_to_a_living_person(opened_under: Callable[[str], Scene]) -> None:
+    """Given Mailenium, when two years have passed since the last click, then nothing leads from the living to it."""
+    scene = opened_under("mailenium")
+    past = scene.mail()
+    scene.retention_on(datetime(2027, 10, 20, 9, tzinfo=UTC))
+    scene.clock.set(datetime(2027, 11, 5, 9, tzinfo=UTC))
+    scene.campaigns[0] = register(scene.ledger)
+    later = scene.mail()
+    assert past | later <= scene.reached()
+    scene.retention_on(datetime(2028, 1, 9, 9, tzinfo=UTC))
+    assert past <= scene.reached(), "A day early the program still finds all of it."
+    scene.retention_on(datetime(2028, 1, 10, 1, tzinfo=UTC))
+    after = scene.reached()
+    assert after & past == set()
+    assert later | {scene.own_stream()} <= after
+    # and a "no" through an old mail, which is still heard, does not point at it either
+    report(scene.ledger, [(scene.tokens["2026-01"][0], "unsubscribed")], at=scene.clock())
+    catch_up(scene.ledger)
+    assert ledger_says_no(scene.ledger)
+    assert scene.reached() & past == set()
+
+
+def ledger_says_no(ledger: Ledger) -> bool:
+    (decision,) = ledger.check([(VICTIM, "newsletter", "email")])
+    return not decision.allowed
+
+
+def test_who_clicked_last_week_is_found_while_the_others_are_past(opened_under: Callable[[str], Scene]) -> None:
+    """Given one reader among sleepers, when the sleepers' time is over, then only the reader's mail is found."""
+    scene = opened_under("mailenium")
+    past = scene.mail()
+    token = scene.tokens["2026-01"][0]
+    scene.clock.set(datetime(2027, 5, 1, 9, tzinfo=UTC))
+    report(scene.ledger, [(token, "clicked")], at=scene.clock(), ip="192.0.2.44", url="https://example.com/c")
+    scene.retention_on(datetime(2027, 10, 20, 9, tzinfo=UTC))
+    scene.retention_on(datetime(2028, 1, 10, 1, tzinfo=UTC))
+    assert past <= scene.reached()
+    sleeper = found(scene.attack.leads(PEOPLE[0]))
+    own = UUID(bytes=person(scene.ledger, PEOPLE[0]).person.subject)
+    assert sleeper == {own}
+    scene.retention_on(datetime(2029, 5, 1, 1, tzinfo=UTC))
+    assert scene.reached() & past == set()
+
+
+def test_a_key_left_in_a_stale_row_is_found(opened_under: Callable[[str], Scene], server: EmbeddedPostgres) -> None:
+    """Given rows of a rebuild that was killed, when they keep a destroyed link key, then the attack finds the mail."""
+    scene = opened_under("mailenium")
+    past = scene.mail()
+    scene.retention_on(datetime(2027, 10, 20, 9, tzinfo=UTC))
+    select = "SELECT tenant_id, (generation + 7)::smallint, fingerprint, handle_tag, epoch, sealed FROM lethe.standing"
+    with psycopg.connect(server.url("lethe_ledger"), autocommit=True) as superuser:
+        superuser.execute(f"INSERT INTO lethe.standing {select} WHERE tenant_id = %s".encode(), (scene.ledger.tenant,))
+    scene.retention_on(datetime(2028, 1, 10, 1, tzinfo=UTC))
+    assert past <= scene.reached()
+    with psycopg.connect(server.url("lethe_ledger"), autocommit=True) as superuser:
+        superuser.execute("DELETE FROM lethe.standing WHERE tenant_id = %s AND generation > 7", (scene.ledger.tenant,))
+    assert scene.reached() & past == set()
