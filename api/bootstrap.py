@@ -7,7 +7,7 @@ the vault and the projections plugged into the ledger.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,10 +21,18 @@ from api.settings import Settings
 from domain.law import rules_on
 from ledger.application import Ledger, LedgerServices
 from ledger.connections import Pool
+from ledger.custody import Custody
+from ledger.due_clock import DueClock
 from ledger.embedded import EmbeddedPostgres
+from ledger.epochs import EpochBook, EpochTerms
 from ledger.errors import SettingsRefused
-from ledger.key_provider import FileKeyProvider
+from ledger.gate import KEEP_EVERY_SECONDS, WATCH_EVERY_SECONDS, CustodyJournal, GateWatch, HeadKeeper, require_open
+from ledger.horizon import require_horizon
+from ledger.journal_check import require_journal
+from ledger.key_files import FileKeyProvider
+from ledger.key_provider import EpochKeyProvider
 from ledger.migrate import migrate_ledger, migrate_vault
+from ledger.minimums import Minimums
 from ledger.ports import Clock
 from ledger.recorder import ReaderPool
 from ledger.sealing import require_aes_hardware
@@ -33,12 +41,20 @@ from projections.standing import InlineStanding
 from projections.worker import Chore, Worker
 from retention.daily import run_daily
 from retention.erasing import finish_erasures
+from retention.holds import finish_holds
+from retention.horizon import Horizon, HorizonKeeper
+from retention.minimums import minimum_months
+from retention.pack import use_packs_of
+from retention.promised_horizon import promised_horizon_days
+from retention.schedule import RetentionSchedule
+from retention.setting_aside import SettingAside
 
 LEDGER_DATABASE = "lethe_ledger"
 VAULT_DATABASE = "lethe_vault"
 LEDGERS_HELD_MAX = 10_000
 ERASING_EVERY_SECONDS = 1.0
 DAILY_CHORES_EVERY_SECONDS = 60.0
+HORIZON_EVERY_SECONDS = 1.0
 COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 
 
@@ -62,6 +78,8 @@ class Instance:
     vault_pool: Pool
     urls: DatabaseUrls
     server: EmbeddedPostgres | None
+    custody: Custody
+    watch: GateWatch
     _ledgers: dict[UUID, Ledger] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -81,9 +99,16 @@ class Instance:
 
 
 @contextmanager
-def running(settings: Settings, *, clock: Clock | None = None, application: str = "lethe") -> Iterator[Instance]:
-    """A running instance for the length of the block."""
+def running(
+    settings: Settings, *, clock: Clock | None = None, application: str = "lethe", gated: bool = True
+) -> Iterator[Instance]:
+    """A running instance for the length of the block.
+
+    Raises `GateShut` where the databases were restored and not opened again, `KeyMissing`, `TamperError` and
+    `JournalLost` where the epoch keys or the journal are not those of this vault; `gated=False` is for what mends that.
+    """
     require_aes_hardware()
+    use_packs_of(settings.packs_dir)
     spare_the_collector()
     with ExitStack() as stack:
         server = None
@@ -92,7 +117,15 @@ def running(settings: Settings, *, clock: Clock | None = None, application: str 
             urls = embedded_urls(server)
         else:
             urls = given_urls(settings)
-        yield stack.enter_context(_wired(settings, urls, server, clock or _utc_now, application))
+        instance = stack.enter_context(_wired(settings, urls, server, clock or _utc_now, application, gated=gated))
+        if gated:
+            require_journal(instance.vault_pool, instance.custody)
+            set_aside = SettingAside(instance.services.writer, instance.ledger)
+            require_open(instance.services.writer, instance.services.vault, instance.custody, set_aside)
+            _require_promised_horizon(instance)
+            instance.services.epochs.require_keys()
+            instance.services.epochs.enter(instance.services.due_clock.earlier())
+        yield instance
 
 
 def spare_the_collector() -> None:
@@ -107,12 +140,42 @@ def spare_the_collector() -> None:
 
 def make_worker(instance: Instance) -> Worker:
     """A worker for every account of an instance: projections, erasures under way, and the daily retention."""
-    chores = (
+    chores: tuple[Chore, ...] = (
+        Chore("gate", lambda _: instance.watch.look(), WATCH_EVERY_SECONDS),
+        Chore("holds", finish_holds, ERASING_EVERY_SECONDS),
         Chore("erasing", finish_erasures, ERASING_EVERY_SECONDS),
         Chore("daily", run_daily, DAILY_CHORES_EVERY_SECONDS),
     )
+    if instance.settings.retention_schedule == "daily":
+        chores = (*chores, Chore("retention", RetentionSchedule(), DAILY_CHORES_EVERY_SECONDS))
+    keeper = HorizonKeeper(Horizon(instance.services))
+    heads = HeadKeeper(instance.services.writer, instance.custody)
+    chores = (
+        *chores,
+        Chore("horizon", keeper.keep, HORIZON_EVERY_SECONDS),
+        Chore("heads", heads, KEEP_EVERY_SECONDS),
+    )
     poll_seconds = instance.settings.worker_poll_seconds
     return Worker(instance.services.writer, instance.ledger, chores=chores, poll_seconds=poll_seconds)
+
+
+def one_day_of_work(instance: Instance) -> Callable[[Sequence[Ledger]], None]:
+    """What workers do for some accounts in the course of a day, all at once: for simulated time."""
+    horizon, schedule = Horizon(instance.services), RetentionSchedule()
+
+    def work(ledgers: Sequence[Ledger]) -> None:
+        if horizon.roll_is_due():
+            for _ in horizon.roll():
+                pass
+        for number in horizon.due_for_destruction():
+            horizon.destroy(number)
+        for ledger in ledgers:
+            finish_holds(ledger)
+            finish_erasures(ledger)
+            run_daily(ledger)
+            schedule(ledger)
+
+    return work
 
 
 def embedded_server(settings: Settings) -> EmbeddedPostgres:
@@ -150,26 +213,63 @@ def given_urls(settings: Settings) -> DatabaseUrls:
     return DatabaseUrls(settings.ledger_url, settings.reader_url, rebuilder, settings.vault_url)
 
 
+def _require_promised_horizon(instance: Instance) -> None:
+    """What was destroyed is gone from backups as soon as every account here was promised."""
+    with instance.services.writer.transaction() as connection:
+        promised = promised_horizon_days(connection)
+    settings, delay_days = instance.settings, instance.services.vault.provider.delay_days
+    require_horizon(settings.epoch_days, settings.epoch_kept_days, delay_days, promised)
+
+
+def make_provider(settings: Settings) -> EpochKeyProvider:
+    """Where the epoch keys are. Raises `SettingsRefused` for copies that are too few, and where boto3 is missing."""
+    if settings.key_provider == "file":
+        return FileKeyProvider(settings.folders_for_keys())
+    try:
+        from ledger.key_kms import KmsKeyProvider  # noqa: PLC0415  an extra: whoever keeps keys in files needs no boto3
+    except ImportError:
+        raise SettingsRefused("LETHE_KEY_PROVIDER=aws-kms needs boto3. Install it: pip install 'lethe[aws]'") from None
+    return KmsKeyProvider(settings.kms_regions, settings.kms_alias_prefix, settings.kms_pending_days)
+
+
 @contextmanager
 def _wired(
-    settings: Settings, urls: DatabaseUrls, server: EmbeddedPostgres | None, clock: Clock, application: str
+    settings: Settings,
+    urls: DatabaseUrls,
+    server: EmbeddedPostgres | None,
+    clock: Clock,
+    application: str,
+    *,
+    gated: bool,
 ) -> Iterator[Instance]:
+    provider = make_provider(settings)
+    require_horizon(settings.epoch_days, settings.epoch_kept_days, provider.delay_days)
+    custody = Custody(settings.folders_for_custody())
     size = settings.pool_connections_max
     writer = Pool(urls.writer, application=application, size_max=size)
     reader = Pool(urls.reader, application=application, size_max=size)
     rebuilder = Pool(urls.rebuilder, application=application, size_max=2)
     vault_pool = Pool(urls.vault, application=application, size_max=size, schema="lethe_vault")
-    provider = FileKeyProvider(settings.folders_for_keys())
+    terms = EpochTerms(settings.epoch_days, settings.epoch_kept_days, provider.delay_days)
     services = LedgerServices(
         writer=writer,
         reader=ReaderPool(reader),
-        vault=Vault(vault_pool, provider),
+        vault=Vault(vault_pool, provider, clock=clock, journal=CustodyJournal(custody, writer)),
         book=InlineStanding(provider),
         clock=clock,
         rules=rules_on,
+        epochs=EpochBook(vault_pool, provider, terms),
+        due_clock=DueClock(clock, vault_pool, real_time=clock is _utc_now),
+        gated=gated,
     )
+    set_aside = SettingAside(writer, lambda tenant: instance.ledger(tenant))  # noqa: PLW0108  made after the watch
+    watch = GateWatch(writer, services.vault, custody, set_aside)
     try:
-        yield Instance(settings, services, rebuilder, vault_pool, urls, server)
+        instance = Instance(settings, services, rebuilder, vault_pool, urls, server, custody, watch)
+        services.vault.minimums = Minimums(
+            lambda tenant: minimum_months(instance.held_ledger(tenant)), real_time=clock is _utc_now
+        )
+        yield instance
     finally:
         for pool in (writer, reader, rebuilder, vault_pool):
             pool.close()

@@ -43,6 +43,35 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Folders for the epoch keys, at least two, best on different disks. Unset: two in LETHE_DATA_DIR.",
     )
+    key_provider: Literal["file", "aws-kms"] = Field(
+        default="file", description="Where the epoch keys are: files in LETHE_KEY_FOLDERS, or AWS KMS."
+    )
+    kms_regions: list[str] = Field(
+        default_factory=list,
+        description="AWS regions that hold a copy of each epoch key, at least two, the primary first. For aws-kms.",
+    )
+    kms_alias_prefix: str = Field(
+        default="lethe",
+        pattern=r"^[A-Za-z0-9/_-]{1,100}$",
+        description="Epoch keys in KMS are found as alias/PREFIX-epoch-000001. One per installation. For aws-kms.",
+    )
+    kms_pending_days: int = Field(
+        default=7, ge=7, le=30, description="Days that KMS waits before it deletes a copy. For aws-kms."
+    )
+    epoch_days: int = Field(default=7, ge=1, description="Length of an epoch, in days.")
+    epoch_kept_days: int = Field(
+        default=21, ge=1, description="How long the key of a past epoch is kept, in days, for backups of its time."
+    )
+    custody_folders: list[Path] = Field(
+        default_factory=list,
+        description="Folders for the journal of tombstones, at least two, beside no database. Unset: the key folders.",
+    )
+    retention_schedule: Literal["daily", "off"] = Field(
+        default="daily", description="Whether the worker makes and applies each account's retention plan every day."
+    )
+    packs_dir: Path | None = Field(
+        default=None, description="A folder with policy packs of your own (*.toml), beside those that ship."
+    )
     environment: Literal["laptop", "production"] = Field(
         default="laptop", description="In production, logs are JSON and the embedded server is refused."
     )
@@ -69,3 +98,7 @@ class Settings(BaseSettings):
     def folders_for_keys(self) -> tuple[Path, ...]:
         """The key folders, or the two that a laptop uses."""
         return tuple(self.key_folders) or (self.data_dir / "keys-a", self.data_dir / "keys-b")
+
+    def folders_for_custody(self) -> tuple[Path, ...]:
+        """The folders of the journal of tombstones: those named, or the key folders."""
+        return tuple(self.custody_folders) or self.folders_for_keys()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from bench import bulk, check, erasure, growth, memory, report, singles, views
+from bench import bulk, check, erasure, growth, memory, report, rolling, singles, views
 from bench.budgets import BY_NAME, Line
 from bench.stand import NORMAL, QUICK, SOAK, Sizes, Stand, raised
 
@@ -42,6 +42,7 @@ PARTS = (
     Part("erasure", erasure.measure_persons, ("erase_person_large_vs_small",)),
     Part("months", erasure.measure_months, ("destroy_month_large_vs_small",)),
     Part("memory", memory.measure, ("memory_peak_mb",)),
+    Part("rolling", rolling.measure, ("roll_memory_peak_mb",)),
     Part("growth", growth.measure, ("growth_large_vs_small",)),
 )
 

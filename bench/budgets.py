@@ -64,6 +64,7 @@ BUDGETS: Final[tuple[Budget, ...]] = (
     Budget("destroy_month_large_vs_small", "at_most", 2.0, "time until a month of many events is unreachable"),
     Budget("growth_large_vs_small", "at_least", 0.8, "bulk authorisation on a long log", soak=True),
     Budget("memory_peak_mb", "at_most", 300.0, "memory of a process that authorises a stream"),
+    Budget("roll_memory_peak_mb", "at_most", 300.0, "memory of a process that rolls the epoch"),
 )
 """In the order of DESIGN section 12. The two times-to-unreachable are "the same" within this machine's noise: 2."""
 

@@ -58,11 +58,14 @@ class Sizes:
     stock_projected: int = 4000
     projection_rounds: int = 3
     streamed: int = 200_000
+    rolled_keys: int = 100_000
     growth_events: int = 0
 
 
 NORMAL: Final = Sizes()
-SOAK: Final = Sizes(large_events=1_000_000, erasures_large=2, streamed=1_000_000, growth_events=20_000_000)
+SOAK: Final = Sizes(
+    large_events=1_000_000, erasures_large=2, streamed=1_000_000, rolled_keys=1_000_000, growth_events=20_000_000
+)
 QUICK: Final = Sizes(
     people=120,
     rounds=1,
@@ -81,6 +84,7 @@ QUICK: Final = Sizes(
     stock_projected=50,
     projection_rounds=1,
     streamed=500,
+    rolled_keys=600,
 )
 
 

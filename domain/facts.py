@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 from uuid import UUID
 
 from eventsourcing.utils import register_topic
@@ -78,6 +78,15 @@ class Fact(BaseModel):
     rules: str | None = None
     position: int | None = None
 
+    def headed(self, header: dict[str, Any]) -> Self:
+        """This fact with its header filled in: `model_copy(update=header)` for the writer of many, at a fifth of it."""
+        fact = type(self).__new__(type(self))
+        _set(fact, "__dict__", self.__dict__ | header)
+        _set(fact, "__pydantic_fields_set__", self.__pydantic_fields_set__ | header.keys())
+        _set(fact, "__pydantic_extra__", None)
+        _set(fact, "__pydantic_private__", None)
+        return fact
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         topic = cls.__dict__.get("TOPIC")
@@ -85,6 +94,9 @@ class Fact(BaseModel):
             register_topic(topic, cls)
             TOPICS[topic] = cls
 
+
+_set = object.__setattr__
+"""A fact is frozen; only its making writes to it."""
 
 TOPICS: dict[str, type[Fact]] = {}
 _UPCASTERS: dict[str, tuple[str, Upcaster]] = {}

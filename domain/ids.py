@@ -18,15 +18,21 @@ def unix_ms(moment: datetime) -> int:
 
 def uuid7_bytes(unix_ms: int, tail: bytes) -> bytes:
     """The 16 bytes of a UUIDv7: 48 bits of time, version, and 74 bits taken from the 10 bytes of `tail`."""
-    value = (unix_ms & 0xFFFFFFFFFFFF) << 80 | int.from_bytes(tail[:10], "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return value.to_bytes(16, "big")
+    return _uuid7_value(unix_ms, tail).to_bytes(16, "big")
 
 
 def uuid7(unix_ms: int, tail: bytes) -> UUID:
     """A UUIDv7 from a time in milliseconds and 10 random (or keyed) bytes."""
-    return UUID(bytes=uuid7_bytes(unix_ms, tail))
+    return UUID(int=_uuid7_value(unix_ms, tail))
+
+
+def _uuid7_value(unix_ms: int, tail: bytes) -> int:
+    value = (unix_ms & 0xFFFFFFFFFFFF) << 80 | int.from_bytes(tail[:10], "big")
+    return value & _KEEP | _VERSION_AND_VARIANT
+
+
+_KEEP = ~(0xF << 76 | 0x3 << 62)
+_VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
 
 
 def month_of(moment: datetime) -> str:
@@ -43,6 +49,12 @@ def previous_month(month: str) -> str:
     """The month before `2026-01` is `2025-12`."""
     year, number = int(month[:4]), int(month[5:])
     return f"{year - 1:04d}-12" if number == 1 else f"{year:04d}-{number - 1:02d}"
+
+
+def next_month(month: str) -> str:
+    """The month after `2025-12` is `2026-01`."""
+    year, number = int(month[:4]), int(month[5:])
+    return f"{year + 1:04d}-01" if number == 12 else f"{year:04d}-{number + 1:02d}"
 
 
 def micros(moment: datetime) -> int:

@@ -50,6 +50,8 @@ RULES: Final[dict[str, str]] = {
     "unknown_recipient": "Nothing is known of this address.",
     "superseded_address": "The person has another address since; this one is not mailed any more.",
     "already_sent": "This message was dispatched to this person before.",
+    "link_expired": "What this campaign may have sent the person can no longer be looked up, so nothing is sent.",
+    "account_terminated": "The account has ended, so nothing is sent for it any more.",
     "erased": "The person asked to be forgotten, and has not come back since.",
     "restricted": "Processing is restricted to storage (GDPR Art. 18).",
     "legal": "The law or a court forbids mailing this address.",
@@ -74,10 +76,12 @@ RULES: Final[dict[str, str]] = {
 }
 """Every rule that a refusal or an allowance can name, with what it means. Events store them: they never change.
 
-`superseded_address` and `already_sent` are found by whoever looks recipients and messages up; `decide` gives the rest.
+`superseded_address`, `already_sent`, `link_expired` and `account_terminated` are found by whoever looks recipients,
+messages and the account up; `decide` gives the rest.
 """
 
 ALREADY_SENT: Final = "already_sent"
+LINK_EXPIRED: Final = "link_expired"
 
 ALLOWING_RULES: Final[frozenset[str]] = frozenset(
     {"contract", "consent", "soft_opt_in", "implied_purchase", "implied_inquiry", "opt_out_regime"}
@@ -223,6 +227,7 @@ class SendTerms:
 
 UNKNOWN: Final = Decision(False, "unknown_recipient")
 SUPERSEDED: Final = Decision(False, "superseded_address")
+TERMINATED: Final = Decision(False, "account_terminated")
 
 _STRANGER: Final = Standing()
 _NO_CONSENT: Final = Decision(False, "no_consent")

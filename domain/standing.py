@@ -17,7 +17,7 @@ from typing import Any
 from domain.ids import from_micros
 from domain.scope import ALL, purpose_scope
 
-STANDING_FORMAT_VERSION = 1
+STANDING_FORMAT_VERSION = 2
 
 GRANTED = "granted"
 REFUSED = "refused"
@@ -83,7 +83,9 @@ class Standing:
 
     `permissions` is keyed by `purpose|channel`; `noes` by (cause, scope); `recalls` holds, per scope, the last
     position at which open authorisations were taken back, and when. `country` is ISO 3166 alpha-2, `birth_date`
-    ISO 8601; `added_at` is when this incarnation of the person was added.
+    ISO 8601; `added_at` is when this incarnation of the person was added. `postponed` says that an erasure waits for
+    the end of a legal hold. `accounts` are those of the platform that this person holds (hex ids), in the operator's
+    own account.
     """
 
     version: int = 0
@@ -96,6 +98,8 @@ class Standing:
     recalls: dict[str, Sequence[int]] = field(default_factory=dict)
     erasing: bool = False
     added_at: int = 0
+    postponed: bool = False
+    accounts: tuple[str, ...] = ()
 
     def copy(self) -> Standing:
         """A shallow copy, for `evolve` to change."""
@@ -110,6 +114,8 @@ class Standing:
             self.recalls,
             self.erasing,
             self.added_at,
+            self.postponed,
+            self.accounts,
         )
 
     def noes_said(self) -> list[tuple[str, str, str]]:
@@ -139,6 +145,8 @@ class Standing:
             self.recalls,
             self.erasing,
             self.added_at,
+            self.postponed,
+            list(self.accounts),
         ]
 
     @staticmethod
@@ -157,6 +165,8 @@ class Standing:
             row[8],
             row[9],
             row[10],
+            row[11],
+            tuple(row[12]),
         )
 
 

@@ -8,10 +8,11 @@ Whatever takes a permission away also recalls the open authorisations it covers,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from domain import scope as scopes
 from domain import standing as states
+from domain.category import ACCOUNT_HOLDER
 from domain.facts import BY_TENANT_AND_DAY, Fact, SealedBy, opened
 from domain.ids import micros
 from domain.permission import GRANT_STANDS_BUT_BLOCKED
@@ -47,6 +48,17 @@ class ContactCorrected(ContactFact):
     """What is known of a person was put right (GDPR Art. 16). Absent fields stay as they were."""
 
     TOPIC: ClassVar[str] = "contact.corrected.v1"
+
+
+class AccountAssigned(Fact):
+    """The person holds an account of the platform; a fact of the operator's own account.
+
+    `account` is its id (hex). It is sealed like a name: two persons who held one account must not lead to each other
+    once one of them is forgotten, nor somebody who came back to who they were before (invariant I11).
+    """
+
+    TOPIC: ClassVar[str] = "contact.account_assigned.v1"
+    account: Text
 
 
 class ConsentFact(Fact):
@@ -183,6 +195,10 @@ ERASURE_REASONS: frozenset[str] = frozenset(
 """Why a person is erased: the grounds of GDPR Art. 17(1), a deletion by the controller, or other."""
 
 
+ACCOUNT_CLOSURE: Final = "account_closure"
+"""Why the holder of an account that ended is forgotten. Nobody can give it as a reason: it follows from a plan."""
+
+
 def erasure_reason(given: str) -> str:
     """The code of a reason given in words; `other` for any that has none.
 
@@ -212,15 +228,41 @@ class ErasureIntended(Fact):
     kept: Personal[tuple[str, ...], SuppressionData] | None = None
     address: Personal[str, Feed] | None = None
 
+    @property
+    def suppresses(self) -> bool:
+        """Whether the address must not be mailed from here on. An account holder's ended by itself, without a no."""
+        return self.reason != ACCOUNT_CLOSURE
+
     def entries(self) -> list[tuple[str, str, str]]:
         """What the suppression list must say: fingerprint (hex), scope and cause; none once the key is gone."""
-        noes = [(scopes.ALL, "erased"), *(tuple(no.split(" ", 1)) for no in opened(self.kept) or ())]
+        erased = [(scopes.ALL, "erased")] if self.suppresses else []
+        noes = [*erased, *(tuple(no.split(" ", 1)) for no in opened(self.kept) or ())]
         return [(fingerprint, scope, cause) for fingerprint in opened(self.fingerprints) or () for scope, cause in noes]
 
 
-def noes_kept(standing: Standing) -> tuple[str, ...]:
-    """The noes that outlive a person, as "scope cause": those that no later act of theirs could lift (I7)."""
-    return tuple(f"{no.scope} {no.cause}" for no in standing.noes if no.cause in KEPT_CAUSES)
+def noes_kept(standing: Standing, reason: str) -> tuple[str, ...]:
+    """The noes that outlive a person, as "scope cause": those that no later act of theirs could lift (I7).
+
+    Where the erasure itself suppresses nothing, every no of theirs has to outlive it.
+    """
+    if reason != ACCOUNT_CLOSURE:
+        return tuple(f"{no.scope} {no.cause}" for no in standing.noes if no.cause in KEPT_CAUSES)
+    withdrawn = [
+        f"{scopes.purpose_scope(key.partition('|')[0])} withdrawal"
+        for key, word in standing.permissions.items()
+        if word.status in (states.WITHDRAWN, states.REFUSED)
+    ]
+    return tuple(dict.fromkeys([*(f"{no.scope} {no.cause}" for no in standing.noes), *withdrawn]))
+
+
+class ErasurePostponed(Fact):
+    """The person is to be forgotten once no legal hold speaks of them any more (GDPR Art. 17(3)(e)).
+
+    Until then processing is restricted to storage. Which hold it is stands nowhere in the person's stream.
+    """
+
+    TOPIC: ClassVar[str] = "erasure.postponed.v1"
+    reason: str
 
 
 class KeysDestroyed(Fact):
@@ -257,6 +299,10 @@ def evolve(standing: Standing | None, fact: Fact, position: int) -> Standing:
     elif isinstance(fact, ContactCorrected):
         after.country = opened(fact.country) or after.country
         after.birth_date = opened(fact.birth_date) or after.birth_date
+    elif isinstance(fact, AccountAssigned):
+        account = opened(fact.account)
+        after.category = ACCOUNT_HOLDER
+        after.accounts = (*after.accounts, account) if account and account not in after.accounts else after.accounts
     elif isinstance(fact, PermissionDeclared):
         _take_declared(after, fact, position)
     elif isinstance(fact, SuppressionByHandLifted):
@@ -265,6 +311,8 @@ def evolve(standing: Standing | None, fact: Fact, position: int) -> Standing:
         after.restricted_position = position
     elif isinstance(fact, RestrictionLifted):
         after.restricted_position = None
+    elif isinstance(fact, ErasurePostponed):
+        after.postponed = True
     elif isinstance(fact, ErasureIntended):
         after.erasing = True
     return after

@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from domain import scope as scopes
+from domain.category import ACCOUNT_HOLDER, CONTACT, UnknownCategory, checked_category
 from domain.facts import Fact
 from domain.ids import micros
 from domain.permission import grant_effect
 from domain.personal import Personal
 from domain.standing import CONSENT, GRANTED, PERMISSION_BASES, WITHDRAWN, Standing, Suppression, permission_key
 from domain.subject import (
+    AccountAssigned,
     Action,
     AuthorisationsRecalled,
     ConsentGranted,
@@ -31,6 +34,7 @@ from domain.subject import (
     ContactHardBounced,
     ContactSuppressed,
     ContactUnsubscribed,
+    ErasurePostponed,
     NoFact,
     ObjectionRaised,
     PermissionDeclared,
@@ -41,12 +45,12 @@ from domain.subject import (
 )
 
 IDENTITY_FIELDS = ("first_name", "last_name", "phone", "country", "birth_date", "source", "custom")
-CATEGORIES = ("contact", "account_holder", "support_contact", "visitor", "prospect", "affiliate")
-"""Categories of data subjects (Mailkai 1, Mailenium 1.1)."""
-
 EVIDENCE_KEYS = ("ip", "user_agent", "form", "wording", "notice_version", "method")
 CHANNEL_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,15}")
 METHOD_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,31}")
+ACCOUNTS_HELD_MAX = 100
+"""Who needs it: everybody who reads a standing, which names all of them."""
+
 HOW_EVIDENCED = ("ip", "form", "wording", "method")
 
 
@@ -64,7 +68,7 @@ class AddContact:
 
     email: str
     identity: dict[str, object] = field(default_factory=dict)
-    category: str = "contact"
+    category: str = CONTACT
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,15 @@ class Restrict:
     lift: bool = False
 
 
-SubjectCommand = AddContact | CorrectContact | RecordConsent | SayNo | LiftByHand | Restrict
+@dataclass(frozen=True, slots=True)
+class AssignAccount:
+    """Say that a person holds an account of the platform; `email` is as in `AddContact`, for who is not known yet."""
+
+    account: UUID
+    email: str
+
+
+SubjectCommand = AddContact | AssignAccount | CorrectContact | RecordConsent | SayNo | LiftByHand | Restrict
 
 _NOES: dict[str, type[NoFact]] = {
     "objection": ObjectionRaised,
@@ -131,6 +143,8 @@ def decide(
     """The facts a command leads to; none if nothing changes. Raises `CommandRefused`."""
     if isinstance(command, AddContact):
         return [] if standing is not None else [_added(command, now)]
+    if isinstance(command, AssignAccount):
+        return _assigned(standing, command, now)
     if standing is None:
         raise CommandRefused("unknown_recipient", "No such contact. Add the contact first.")
     if isinstance(command, CorrectContact):
@@ -145,19 +159,47 @@ def decide(
                 "nothing_to_lift", "Only a suppression made by hand, of just this scope, can be lifted."
             )
         return [SuppressionByHandLifted(scope=command.scope, occurred_at=now)]
+    if command.lift and standing.postponed:
+        raise CommandRefused(
+            "erasure_postponed",
+            "This person is to be forgotten once a legal hold ends; until then processing stays restricted.",
+        )
     if command.lift:
         return [RestrictionLifted(occurred_at=now)] if standing.restricted_position is not None else []
     if standing.restricted_position is not None:
         return []
+    return _restricted(now)
+
+
+def postpone(standing: Standing, reason: str, now: datetime) -> list[Fact]:
+    """The facts of an erasure that a legal hold does not allow yet: nothing is sent to the person from here on."""
+    facts: list[Fact] = [ErasurePostponed(reason=reason, occurred_at=now)]
+    return facts if standing.restricted_position is not None else facts + _restricted(now)
+
+
+def _restricted(now: datetime) -> list[Fact]:
     return [ProcessingRestricted(occurred_at=now), AuthorisationsRecalled(scope=scopes.ALL, occurred_at=now)]
 
 
 def _added(command: AddContact, now: datetime) -> ContactAdded:
-    if command.category not in CATEGORIES:
-        raise CommandRefused("unknown_category", f"A category is one of {', '.join(CATEGORIES)}.")
+    try:
+        category = checked_category(command.category)
+    except UnknownCategory as error:
+        raise CommandRefused("unknown_category", str(error)) from None
     return ContactAdded(
-        email=Personal(command.email), category=command.category, occurred_at=now, **_identity(command.identity)
+        email=Personal(command.email), category=category, occurred_at=now, **_identity(command.identity)
     )
+
+
+def _assigned(standing: Standing | None, command: AssignAccount, now: datetime) -> list[Fact]:
+    fact = AccountAssigned(account=Personal(command.account.hex), occurred_at=now)
+    if standing is None:
+        return [_added(AddContact(command.email, category=ACCOUNT_HOLDER), now), fact]
+    if command.account.hex in standing.accounts:
+        return []
+    if len(standing.accounts) >= ACCOUNTS_HELD_MAX:
+        raise CommandRefused("too_many_accounts", f"One person holds at most {ACCOUNTS_HELD_MAX} accounts.")
+    return [fact]
 
 
 def _corrected(command: CorrectContact, now: datetime) -> ContactCorrected:

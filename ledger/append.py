@@ -21,15 +21,21 @@ from psycopg import Connection
 
 from ledger.connections import Pool
 from ledger.entry import ENTRY_BYTES_MAX, EntryTooLong, entry_time
-from ledger.errors import UnknownAccount
+from ledger.errors import GateShut, UnknownAccount
 from ledger.mapper import Draft
 from ledger.ports import Clock
 
 LOCK_HEAD = """
-SELECT position, recorded_at, restrict_position, generation FROM lethe.head WHERE tenant_id = %s FOR UPDATE
+SELECT position, recorded_at, restrict_position, generation, terminated_at, EXISTS (SELECT 1 FROM lethe.restore_gate)
+FROM lethe.head WHERE tenant_id = %s FOR UPDATE
 """
-READ_HEAD = "SELECT position, recorded_at, restrict_position, generation FROM lethe.head WHERE tenant_id = %s"
-INSERT_HEAD = "INSERT INTO lethe.head (tenant_id, recorded_at) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+READ_HEAD = """
+SELECT position, recorded_at, restrict_position, generation, terminated_at, EXISTS (SELECT 1 FROM lethe.restore_gate)
+FROM lethe.head WHERE tenant_id = %s
+"""
+INSERT_HEAD = """
+INSERT INTO lethe.head (tenant_id, recorded_at, epoch, epoch_rolled) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
 MOVE_HEAD = """
 UPDATE lethe.head SET position = %s, recorded_at = %s, restrict_position = %s WHERE tenant_id = %s
 """
@@ -40,6 +46,9 @@ FROM STDIN (FORMAT BINARY)
 
 COPY_BLOCK_BYTES = 1 << 18
 ROWS_PER_BLOCK = 512
+ROW_BYTES_BESIDE = 100
+"""About what a row takes beside its entry and its sealed parts."""
+
 _COLUMNS = ("tenant_id", "position", "stream_id", "version", "topic", "recorded_at", "entry", "sealed")
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
@@ -47,17 +56,22 @@ _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _LENGTH = struct.Struct(">i")
 _ROW_HEAD = struct.Struct(">hi16siqi16sii")
 _TIME = struct.Struct(">iq")
+_VERSION = struct.Struct(">ii")
 _NULL = _LENGTH.pack(-1)
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of a tenant's log. `restrict_position` is the last event that changed any standing."""
+    """The end of a tenant's log. `restrict_position` is the last event that changed any standing.
+
+    `terminated_at` is when the account ended: it sends nothing and takes nothing new in while that is set.
+    """
 
     position: int
     recorded_at: datetime
     restrict_position: int
     generation: int
+    terminated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,10 @@ class EntryShape:
 
 ShapedRow = tuple[bytes, bytes, EntryShape]
 """A stream (16 bytes), an event id (32 hexadecimal digits) and the shape of the entry; nothing sealed."""
+
+
+HalvedRow = tuple[bytes, int, bytes, bytes, bytes, bytes | None]
+"""A stream (16 bytes), a version, a topic, the entry before and after its time of recording, and what is sealed."""
 
 
 class LockedTenant:
@@ -156,6 +174,16 @@ class LockedTenant:
             self.position += len(rows)
         return first
 
+    def record_halved(self, rows: Sequence[HalvedRow]) -> int:
+        """As `record_rows`, for entries that lack only the time of recording; they restrict nobody."""
+        first = self.position + 1
+        if rows:
+            with self.connection.cursor().copy(COPY_EVENTS) as copy:
+                for block in _halved_blocks(rows, self.tenant.bytes, first, self.now):
+                    copy.write(block)
+            self.position += len(rows)
+        return first
+
     def move_head(self) -> None:
         """Point the head at the last event written; the last statement before the commit."""
         if self.position == self.head.position:
@@ -173,20 +201,21 @@ class LockedTenant:
 class Appender:
     """The way into one tenant's log."""
 
-    def __init__(self, tenant: UUID, pool: Pool, clock: Clock) -> None:
+    def __init__(self, tenant: UUID, pool: Pool, clock: Clock, *, gated: bool = True) -> None:
         self._tenant = tenant
         self._pool = pool
         self._clock = clock
+        self._gated = gated
 
     @property
     def pool(self) -> Pool:
         """Connections with the writer's role."""
         return self._pool
 
-    def open_tenant(self) -> None:
-        """Make the head row of a new tenant; harmless when it is there."""
+    def open_tenant(self, epoch: int) -> None:
+        """Make the head row of a new tenant, whose standing is written under this epoch; harmless when it is there."""
         with self._pool.transaction() as connection:
-            connection.execute(INSERT_HEAD, (self._tenant, datetime(1970, 1, 1, tzinfo=UTC)))
+            connection.execute(INSERT_HEAD, (self._tenant, datetime(1970, 1, 1, tzinfo=UTC), epoch, epoch - 1))
 
     @contextmanager
     def locked(self) -> Iterator[LockedTenant]:
@@ -199,18 +228,20 @@ class Appender:
     def lock(self, connection: Connection[Any]) -> LockedTenant:
         """Lock the head inside a transaction that the caller has begun. Raises `UnknownAccount`."""
         row = connection.execute(LOCK_HEAD, (self._tenant,)).fetchone()
-        head = _head(row)
+        head = self._head(row)
         return LockedTenant(connection, self._tenant, head, max(self._clock(), head.recorded_at))
 
     def read_head(self, connection: Connection[Any]) -> Head:
         """The head without a lock: advice only, to be compared with what the lock shows."""
-        return _head(connection.execute(READ_HEAD, (self._tenant,)).fetchone())
+        return self._head(connection.execute(READ_HEAD, (self._tenant,)).fetchone())
 
-
-def _head(row: tuple[Any, ...] | None) -> Head:
-    if row is None:
-        raise UnknownAccount("There is no account with this id here. Open it first: lethe account open.")
-    return Head(*row)
+    def _head(self, row: tuple[Any, ...] | None) -> Head:
+        """The head, unless the database was restored and not opened again."""
+        if row is None:
+            raise UnknownAccount("There is no account with this id here. Open it first: lethe account open.")
+        if row[-1] and self._gated:
+            raise GateShut("This database was restored from a backup. Nothing is served until: lethe reopen.")
+        return Head(*row[:-1])
 
 
 def _copy_blocks(rows: Sequence[Row], tenant: bytes, first: int, now: datetime) -> Iterator[bytes]:
@@ -230,7 +261,7 @@ def _copy_blocks(rows: Sequence[Row], tenant: bytes, first: int, now: datetime) 
         block.append(length(len(entry)))
         block.append(entry)
         block.append(_NULL if sealed is None else length(len(sealed)) + sealed)
-        size += len(entry) + (len(sealed) if sealed else 0) + 100
+        size += len(entry) + (len(sealed) if sealed else 0) + ROW_BYTES_BESIDE
         if size >= COPY_BLOCK_BYTES:
             yield b"".join(block)
             block, size = [], 0
@@ -260,9 +291,40 @@ def _shaped_blocks(rows: Sequence[ShapedRow], tenant: bytes, first: int, now: da
     yield join(block)
 
 
+def _halved_blocks(rows: Sequence[HalvedRow], tenant: bytes, first: int, now: datetime) -> Iterator[bytes]:
+    """As `_copy_blocks`, for entries in two halves: a row is one join."""
+    time = _TIME.pack(8, (now - _POSTGRES_EPOCH) // timedelta(microseconds=1))
+    recorded_at = entry_time(now).encode()
+    head = struct.pack(">hi16si", len(_COLUMNS), 16, tenant, 8)
+    before_stream, time_bytes = _LENGTH.pack(16), len(recorded_at)
+    length, join = _LENGTH.pack, b"".join
+    kinds: dict[tuple[bytes, int], bytes] = {}
+    block, size = [COPY_HEADER], 0
+    for position, (stream, version, topic, before, after, sealed) in enumerate(rows, first):
+        kind = kinds.get((topic, version))
+        if kind is None:
+            kind = kinds[topic, version] = _VERSION.pack(4, version) + length(len(topic)) + topic + time
+        entry_bytes = len(before) + time_bytes + len(after)
+        if entry_bytes > ENTRY_BYTES_MAX:
+            raise EntryTooLong(f"The plain fields of a {topic.decode()} event exceed {ENTRY_BYTES_MAX} bytes.")
+        number = position.to_bytes(8, "big")
+        block += (head, number, before_stream, stream, kind, length(entry_bytes), before, recorded_at, after)
+        if sealed is None:
+            block.append(_NULL)
+        else:
+            block += (length(len(sealed)), sealed)
+            size += len(sealed)
+        size += entry_bytes + ROW_BYTES_BESIDE
+        if size >= COPY_BLOCK_BYTES:
+            yield join(block)
+            block, size = [], 0
+    block.append(COPY_TRAILER)
+    yield join(block)
+
+
 def _lay_out_shape(shape: EntryShape, time: bytes, recorded_at: bytes) -> tuple[bytes, bytes, bytes]:
     middle = shape.before_time + recorded_at + shape.before_stream
     length = len(shape.before_id) + 32 + len(middle) + 32 + len(shape.after_stream)
-    version = struct.pack(">ii", 4, shape.version)
+    version = _VERSION.pack(4, shape.version)
     topic = _LENGTH.pack(len(shape.topic)) + shape.topic
     return version + topic + time + _LENGTH.pack(length) + shape.before_id, middle, shape.after_stream + _NULL

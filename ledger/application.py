@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hmac
 import os
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -26,28 +28,35 @@ from domain.account import Account, AccountOpened, ApiKeyIssued, ApiKeyRevoked
 from domain.campaign import Campaign, CampaignClosed, CampaignRegistered, Kind
 from domain.facts import Fact
 from domain.ids import micros, unix_ms, uuid7
-from domain.permission import Decision, SendTerms, decide
+from domain.permission import TERMINATED, Decision, SendTerms, decide
 from domain.personal import Personal
 from domain.scope import checked_purpose
+from ledger.account_holders import HolderDesk
+from ledger.accounts import AccountDesk, require_active
 from ledger.append import Appender, LockedTenant
 from ledger.authorise import AuthorisationDesk, RulesOn
 from ledger.connections import Pool
 from ledger.desk import DeskTools
+from ledger.due_clock import DueClock
+from ledger.epochs import EpochBook
 from ledger.erasures import ErasureDesk
-from ledger.errors import UnknownAccount, UnknownCampaign
+from ledger.errors import KeyDestroyed, UnknownAccount, UnknownCampaign
 from ledger.feedback import FeedbackDesk
 from ledger.fingerprints import Fingerprinter
 from ledger.group_commit import GroupCommitter
+from ledger.holds import HoldBook, HoldDesk
 from ledger.idempotency import PartStore
 from ledger.keyring import PEPPER, Keyring
+from ledger.link_generations import LinkDesk
 from ledger.mapper import SealingMapper
 from ledger.ports import Clock, StandingBook
 from ledger.recorder import LedgerFactory, ReaderPool, TenantRecorder
+from ledger.recording import RecordDesk
 from ledger.standing_row import StandingRow
 from ledger.streams import next_version
 from ledger.subjects import Act, Outcome, SubjectDesk
 from ledger.suppressing import SuppressionDesk
-from ledger.vault import TENANT_HOLDER, KeyName, Vault
+from ledger.vault import TENANT_HOLDER, KeyName, Vault, erased_or_missing
 
 INSERT_API_KEY = """
 INSERT INTO lethe.api_key (tenant_id, key_id, secret_hash, scopes, created_at) VALUES (%s, %s, %s, %s, %s)
@@ -59,6 +68,9 @@ REVOKE_API_KEY = """
 UPDATE lethe.api_key SET revoked_at = %s WHERE tenant_id = %s AND key_id = %s AND revoked_at IS NULL
 """
 SELECT_TENANTS = "SELECT tenant_id FROM lethe.head ORDER BY tenant_id"
+
+ACCOUNT_BELIEVED_SECONDS = 5.0
+"""How long a process believes what it read of an account: another one may have adopted a pack since."""
 
 API_KEY_PREFIX = "lethe_"
 API_SCOPES = ("campaign", "officer", "auditor", "admin")
@@ -74,6 +86,13 @@ class LedgerServices:
     book: StandingBook
     clock: Clock
     rules: RulesOn
+    epochs: EpochBook
+    due_clock: DueClock
+    """By which things fall due; `clock` is when they happened."""
+
+    gated: bool = True
+    """Whether a restored database refuses everything until it is opened; False for what opens it."""
+
     on_key_revoked: list[Callable[[UUID, str], None]] = field(default_factory=list)
     """Called with tenant and key id when this process revokes an API key; whoever caches keys listens here."""
 
@@ -94,12 +113,12 @@ class Ledger(Application[UUID]):
         self.tenant = tenant
         self.services = services
         self.clock = services.clock
-        self.appender = Appender(tenant, services.writer, services.clock)
+        self.appender = Appender(tenant, services.writer, services.clock, gated=services.gated)
         self.keyring = Keyring(services.vault, tenant)
         self.sealing = SealingMapper(tenant, self.keyring)
         self.name = tenant.hex
         super().__init__(env={"AGGREGATE_CACHE_MAXSIZE": "100"})
-        fingerprinter = Fingerprinter(self._peppers())
+        fingerprinter = Fingerprinter(self._peppers(), self._living_peppers)
         self.fingerprint = fingerprinter
         tools = DeskTools(
             tenant, self.appender, services.book, self.keyring, self.sealing, fingerprinter, services.clock
@@ -108,10 +127,17 @@ class Ledger(Application[UUID]):
         self.suppressions = SuppressionDesk(tools, subjects=self.subjects)
         self.parts = PartStore(tenant, self.keyring)
         self.authorisations = AuthorisationDesk(tools, rules=services.rules, parts=self.parts)
+        self.links = LinkDesk(tools)
         self.feedback = FeedbackDesk(tools, subjects=self.subjects)
-        self.erasures = ErasureDesk(tools)
+        self.hold_book = HoldBook(self.keyring, services.book, services.clock)
+        self.holds = HoldDesk(tools, book=self.hold_book)
+        self.erasures = ErasureDesk(tools, holds=self.hold_book)
+        self.accounts = AccountDesk(tools)
+        self.holders = HolderDesk(tools, accounts=self.accounts)
+        self.records = RecordDesk(tools, parts=self.parts)
         self._single = GroupCommitter[Act, Outcome](lambda acts: self.subjects.act(acts)[0])
         self._account: Account | None = None
+        self._account_until = 0.0
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
         """The factory that gives this tenant's recorder."""
@@ -143,22 +169,45 @@ class Ledger(Application[UUID]):
 
     # The account ----------------------------------------------------------------------------------------------------
 
-    def open_account(self, *, name: str, pack: str, country: str | None, minimum_age: int, actor: str) -> None:
-        """Open this account: its head, its pepper and its first fact."""
-        self.appender.open_tenant()
-        fact = AccountOpened(name=Personal(name), pack=pack, country=country, minimum_age=minimum_age)
+    def open_account(
+        self,
+        *,
+        name: str,
+        pack: str,
+        country: str | None,
+        minimum_age: int,
+        actor: str,
+        operator: bool = False,
+        pack_digest: str | None = None,
+    ) -> None:
+        """Open this account: its head, its pepper and its first fact. `operator`: it is the platform's own.
+
+        `retention.adopting.open_under` is the way in: it gives the digest of the pack, without which a pack whose file
+        is rewritten later would be taken for the one the account was opened under.
+        """
+        self.appender.open_tenant(self.services.vault.newest_epoch())
+        terms: dict[str, Any] = {"pack": pack, "country": country, "minimum_age": minimum_age, "operator": operator}
+        fact = AccountOpened(name=Personal(name), pack_digest=pack_digest, **terms)
         self.save(self._headed(fact, self.tenant, 1, actor))
 
     def account(self) -> Account:
-        """The account's state. Raises `UnknownAccount`."""
-        if self._account is None:
+        """The account's state, at most `ACCOUNT_BELIEVED_SECONDS` old. Raises `UnknownAccount`."""
+        held, now = self._account, time.monotonic()
+        if held is None or now > self._account_until:
             try:
                 found = self.repository.get(self.tenant, projector_func=accounts.fold)  # type: ignore[type-var]
             except AggregateNotFoundError:
                 raise UnknownAccount("There is no account with this id here. Open it: lethe account open.") from None
             assert isinstance(found, Account)
-            self._account = found
-        return self._account
+            self._account_until = now + ACCOUNT_BELIEVED_SECONDS
+            self._account = held = found
+        return held
+
+    def change_pack(self, decide: Callable[[Account, date], list[Fact]], *, actor: str) -> Account:
+        """Announce or adopt a policy pack; see `AccountDesk.change_pack`."""
+        account = self.accounts.change_pack(decide, actor=actor)
+        self._account = None
+        return account
 
     def issue_api_key(self, scopes: Sequence[str], *, actor: str) -> str:
         """A new API key, shown this once: the ledger keeps a hash of its secret only."""
@@ -223,6 +272,7 @@ class Ledger(Application[UUID]):
         with self.appender.locked() as locked:
             if before is not None:
                 before(locked)
+            require_active(locked.head)
             locked.record([(draft, 1)], restricts=False)
             self.services.book.write_campaign(locked.connection, self.tenant, locked.generation, campaign_id, state)
             if also is not None:
@@ -273,7 +323,8 @@ class Ledger(Application[UUID]):
             row = next((rows[f] for f in fingerprints if f in rows), None)
             against = [entry for f in fingerprints for entry in listed.get(f, ())]
             terms = SendTerms.of(purpose, channel, account.country, account.minimum_age)
-            decisions.append(decide(row.standing if row else None, against, terms, rules, micros(now)))
+            decision = decide(row.standing if row else None, against, terms, rules, micros(now))
+            decisions.append(decision if head.terminated_at is None else TERMINATED)
         return decisions
 
     def person(self, email: str) -> StandingRow | None:
@@ -314,8 +365,20 @@ class Ledger(Application[UUID]):
     def _peppers(self) -> tuple[bytes, ...]:
         generations = self.keyring.pepper_generations()
         names = [KeyName(TENANT_HOLDER, PEPPER, "", generation) for generation in generations]
-        keys = self.keyring.ensure(names)
+        try:
+            keys = self.keyring.ensure(names)
+        except KeyDestroyed:  # The account was closed: what is left of it is found without any address.
+            return ()
         return tuple(keys[name] for name in names)
+
+    def _living_peppers(self) -> tuple[bytes, ...]:
+        """As the vault has them now, past the keyring's leases and making none. Raises `KeyMissing`."""
+        names = [KeyName(TENANT_HOLDER, PEPPER, "", generation) for generation in self.keyring.pepper_generations()]
+        found = self.services.vault.find(self.tenant, names)
+        for name in names:
+            if name not in found.keys:
+                erased_or_missing(found, name)
+        return tuple(found.keys[name] for name in names if name in found.keys)
 
 
 def api_key_holder(writer: Pool, presented: str) -> ApiKeyHolder | None:

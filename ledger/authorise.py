@@ -28,7 +28,7 @@ from domain.address import InvalidAddress
 from domain.campaign import Campaign, RecipientsRefused
 from domain.ids import micros, unix_ms, uuid7
 from domain.law import RuleSet
-from domain.permission import SUPERSEDED, SendTerms, decide
+from domain.permission import SUPERSEDED, TERMINATED, SendTerms, decide
 from domain.standing import Suppression
 from ledger.append import Head, LockedTenant, ShapedRow
 from ledger.authorise_layout import Answer, Asked, Layout, Recipient, Sending
@@ -223,6 +223,9 @@ class AuthorisationDesk(Desk):
         now_us = micros(prepared.now)
         for asked in prepared.asked:
             row = asked.row
+            if prepared.head.terminated_at is not None:
+                asked.decision = TERMINATED
+                continue
             if row is None and asked.decision is SUPERSEDED:
                 continue
             entries = against.get(asked.fingerprint, ())

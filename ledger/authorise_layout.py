@@ -6,7 +6,6 @@ little but their ids, so each kind is laid out once, as an `EntryShape`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,12 +18,21 @@ import orjson
 from domain.campaign import AUTHORISATION_LIFETIME, Campaign
 from domain.ids import previous_month, unix_ms
 from domain.message import ALLOWED, Message, MessageStream, SendAuthorised, SendRefused, is_open
-from domain.permission import ALREADY_SENT, UNKNOWN, Decision
+from domain.permission import ALREADY_SENT, LINK_EXPIRED, UNKNOWN, Decision
 from domain.subject import recalled_position
 from ledger.append import EntryShape, ShapedRow
-from ledger.entry import ENTRY_VERSION, canonical, entry_time
+from ledger.entry import ENTRY_VERSION, around, entry_time, new_event_ids
+from ledger.errors import PeriodDestroyed
 from ledger.keyring import LINK, Keyring
-from ledger.links import NO_OCCURRENCE, TokenSealer, link_scope, message_link, occurrence_tag, recorded_occurrence
+from ledger.links import (
+    NO_OCCURRENCE,
+    TokenSealer,
+    link_scope,
+    message_link,
+    month_number,
+    occurrence_tag,
+    recorded_occurrence,
+)
 from ledger.standing_row import StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
 
@@ -122,56 +130,73 @@ class Layout:
     def __init__(self, sending: Sending, keyring: Keyring) -> None:
         self._sending = sending
         month = sending.campaign.month(sending.now)
-        self._months = [(keyring.period_key(LINK, month), month)]
-        if sending.campaign.kind == "ongoing":
+        self._months = _link_month(keyring, month)
+        if self._months and sending.campaign.kind == "ongoing":
             before = KeyName(TENANT_HOLDER, LINK, previous_month(month))
             held = keyring.find([before]).keys.get(before)
             if held is not None:
                 self._months.append((held, before.period))
-        self._sealers = [(key, TokenSealer(name, key)) for key, name in self._months]
+        self._sealers = [(key, TokenSealer(name, key), month_number(name)) for key, name in self._months]
         self._campaign = sending.campaign_id.bytes
         self._expires_at = entry_time(sending.now + AUTHORISATION_LIFETIME)
         self._places: list[tuple[Asked, _Place, _Place | None]] = []
+        self._unlinked: list[Asked] = []
         self._shapes: dict[tuple[str, int, bytes], EntryShape] = {}
 
     def identify(self, asked: Sequence[Asked]) -> frozenset[bytes]:
-        """The message ids of this chunk, those of the month before included for ongoing campaigns."""
+        """The message ids of this chunk, those of the month before included for ongoing campaigns.
+
+        Who has no link key for the campaign's month any more has no message that could be found again. Nor has
+        anybody, where the month's own key is gone.
+        """
         campaign, places, ids = self._campaign, self._places, []
-        (link_key, sealer), before = self._sealers[0], self._sealers[1:]
+        if not self._sealers:
+            self._unlinked.extend(one for one in asked if one.row is not None)
+            return frozenset()
+        (month_key, sealer, month), before = self._sealers[0], self._sealers[1:]
         for one in asked:
             row = one.row
             if row is None:
                 continue
+            link_key = row.link_key_for(month)
+            if link_key is None:
+                self._unlinked.append(one)
+                continue
             occurrence = one.recipient.occurrence
             if occurrence is None and not before:
-                stream, nonce = message_link(link_scope(row.link_key, link_key), campaign)
+                stream, nonce = message_link(link_scope(link_key, month_key), campaign)
                 places.append((one, _Place(stream, nonce, NO_OCCURRENCE, sealer), None))
                 ids.append(stream)
                 continue
-            found = [self._place(row, occurrence, *of_month) for of_month in self._sealers]
-            places.append((one, found[0], found[1] if before else None))
-            ids.extend(place.stream for place in found)
+            place, place_before = self._place(link_key, occurrence, month_key, sealer), None
+            ids.append(place.stream)
+            for key_before, sealer_before, month_before in before:
+                link_key = row.link_key_for(month_before)
+                if link_key is not None:
+                    place_before = self._place(link_key, occurrence, key_before, sealer_before)
+                    ids.append(place_before.stream)
+            places.append((one, place, place_before))
         return frozenset(ids)
 
-    def _place(self, row: StandingRow, occurrence: str | None, link_key: bytes, sealer: TokenSealer) -> _Place:
-        scope = link_scope(row.link_key, link_key)
+    def _place(self, link_key: bytes, occurrence: str | None, month_key: bytes, sealer: TokenSealer) -> _Place:
+        scope = link_scope(link_key, month_key)
         stream, nonce = message_link(scope, self._campaign)
         tag = occurrence_tag(scope, occurrence)
         return _Place(stream, nonce, recorded_occurrence(scope, tag), sealer, tag)
 
     def count_strangers(self, asked: Sequence[Asked], answer: Answer) -> dict[str, int]:
-        """Refuse recipients without a subject, who have no message: how many, by rule."""
+        """Refuse recipients who have no message, for want of a subject or of a link: how many, by rule."""
         counts: dict[str, int] = {}
-        for one in asked:
-            if one.row is None:
-                rule = one.decision.rule
-                counts[rule] = counts.get(rule, 0) + 1
-                answer.refused.append((one.recipient, rule))
+        refused = [(one, one.decision.rule) for one in asked if one.row is None]
+        refused += [(one, LINK_EXPIRED if one.decision.allowed else one.decision.rule) for one in self._unlinked]
+        for one, rule in refused:
+            counts[rule] = counts.get(rule, 0) + 1
+            answer.refused.append((one.recipient, rule))
         return counts
 
     def rows(self, streams: Mapping[bytes, MessageStream], answer: Answer) -> list[ShapedRow]:
         """The rows to record, in order of stream id, given what the message streams say; fills the answer."""
-        events = _event_ids(unix_ms(self._sending.now), len(self._places))
+        events = new_event_ids(unix_ms(self._sending.now), len(self._places))
         rows: list[ShapedRow] = []
         decided: dict[bytes, tuple[str, str] | None] = {}
         versions: dict[bytes, int] = {}
@@ -238,43 +263,35 @@ class Layout:
         if occurrence != NO_OCCURRENCE:
             plain["occurrence"] = occurrence.hex()
         topic = SendAuthorised.TOPIC if decision.allowed else SendRefused.TOPIC
-        entry = canonical(
-            {
-                "v": ENTRY_VERSION,
-                "tenant": sending.tenant.hex,
-                "id": _ID_MARK,
-                "stream": _STREAM_MARK,
-                "version": version,
-                "topic": topic,
-                "recorded_at": _TIME_MARK,
-                "occurred_at": entry_time(sending.now),
-                "actor": sending.actor,
-                "command": sending.command,
-                "rules": sending.rules,
-                "plain": plain,
-            }
-        )
-        before_id, rest = entry.split(_ID_MARK.encode())
-        before_time, rest = rest.split(_TIME_MARK.encode())
-        before_stream, after_stream = rest.split(_STREAM_MARK.encode())
-        shape = EntryShape(topic.encode(), version, before_id, before_time, before_stream, after_stream)
+        entry = {
+            "v": ENTRY_VERSION,
+            "tenant": sending.tenant.hex,
+            "id": "",
+            "stream": "",
+            "version": version,
+            "topic": topic,
+            "recorded_at": "",
+            "occurred_at": entry_time(sending.now),
+            "actor": sending.actor,
+            "command": sending.command,
+            "rules": sending.rules,
+            "plain": plain,
+        }
+        shape = EntryShape(topic.encode(), version, *around(entry, "id", "recorded_at", "stream"))
         self._shapes[decision.rule, version, occurrence] = shape
         return shape
 
 
+def _link_month(keyring: Keyring, month: str) -> list[tuple[bytes, str]]:
+    """The link key of a month; none where it was destroyed, or lost with an old vault."""
+    try:
+        return [(keyring.period_key(LINK, month), month)]
+    except PeriodDestroyed:
+        return []
+
+
 _BY_STREAM = itemgetter(0)
 """Stable, so that versions of one stream stay in the order in which they were decided."""
-
-_ID_MARK = "\u00abid\u00bb"
-_TIME_MARK = "\u00abtime\u00bb"
-_STREAM_MARK = "\u00abstream\u00bb"
-
-
-def _event_ids(stamp_ms: int, count: int) -> list[bytes]:
-    """UUIDv7 event ids as 32 hexadecimal digits, 72 bits of each random."""
-    stamp = f"{stamp_ms:012x}7".encode()
-    random = os.urandom(9 * count).hex().encode()
-    return [stamp + random[at : at + 3] + b"8" + random[at + 3 : at + 18] for at in range(0, 18 * count, 18)]
 
 
 def _repeat(one: Asked, earlier: tuple[str, str] | None, answer: Answer) -> None:

@@ -7,12 +7,12 @@ soon after, without a message being sent (FAULTS 8). A process that destroys a k
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from threading import Lock
 from uuid import UUID
 
-from domain.personal import Erased
+from domain.personal import Engagement, EngagementTechnical, Erased
 from ledger.sealing import scope_key
 from ledger.vault import TENANT_HOLDER, Found, KeyName, Vault, erased_or_missing
 
@@ -21,6 +21,9 @@ CACHED_KEYS_MAX = 100_000
 
 PEPPER = "pepper"
 LINK = "link"
+
+CLASSES_OF_MESSAGES = (LINK, Engagement.name, EngagementTechnical.name)
+"""Classes whose keys have the generations of a person's links, and whose clock is the last engagement."""
 
 
 class Keyring:
@@ -32,6 +35,7 @@ class Keyring:
         self._lease_seconds = min(lease_seconds, LEASE_SECONDS_MAX)
         self._leases: dict[KeyName, tuple[float, bytes]] = {}
         self._subject_leases: dict[tuple[str, int], dict[bytes, tuple[float, bytes]]] = {}
+        self._engaged: dict[int, dict[bytes, date]] = {}
         self._lock = Lock()
 
     @property
@@ -62,11 +66,16 @@ class Keyring:
         return Found(held | found.keys, found.tombstones)
 
     def subject_keys(
-        self, retention_class: str, kids: Iterable[bytes], *, generation: int = 1, used_on: date | None = None
+        self,
+        retention_class: str,
+        kids: Iterable[bytes],
+        *,
+        generation: int = 1,
+        used_on: date | Mapping[bytes, date] | None = None,
     ) -> dict[bytes, bytes]:
         """The keys of one class for many persons, by kid, made durably where needed; a destroyed person is absent.
 
-        `used_on` is the day that the clock of a new key starts on.
+        `used_on` is the day that the clock of a new key starts on, or that of each.
         """
         now = time.monotonic()
         leases = self._subject_leases.setdefault((retention_class, generation), {})
@@ -89,6 +98,22 @@ class Keyring:
                     held[kid] = key
                     leases[kid] = (until, key)
         return held
+
+    def engaged(self, used: Mapping[bytes, date], *, generation: int = 1) -> None:
+        """These persons (by kid) engaged on these days: their keys for messages of a generation live on from there.
+
+        Asks the vault once per person and day at most.
+        """
+        known = self._engaged.setdefault(generation, {})
+        moved = {kid: day for kid, day in used.items() if kid not in known or known[kid] < day}
+        if not moved:
+            return
+        for retention_class in CLASSES_OF_MESSAGES:
+            self._vault.touch(self._tenant, retention_class, moved, generation=generation)
+        with self._lock:
+            if len(known) + len(moved) > CACHED_KEYS_MAX:
+                known.clear()
+            known.update(moved)
 
     def tenant_key(self, retention_class: str, *, generation: int = 1) -> bytes:
         """A key of the tenant itself that lives as long as the account, such as its pepper."""
@@ -125,13 +150,17 @@ class Keyring:
         newest = self._vault.newest_generation(self._tenant, TENANT_HOLDER, PEPPER)
         return range(newest, 0, -1)
 
-    def forget(self, holder: bytes) -> None:
-        """Drop every lease on a holder's keys."""
+    def forget(self, *holders: bytes) -> None:
+        """Drop every lease on these holders' keys."""
+        gone = set(holders)
         with self._lock:
-            for name in [n for n in self._leases if n.holder == holder]:
+            for name in [n for n in self._leases if n.holder in gone]:
                 del self._leases[name]
-            for leases in self._subject_leases.values():
-                leases.pop(holder, None)
+            for holder in gone:
+                for leases in self._subject_leases.values():
+                    leases.pop(holder, None)
+                for days in self._engaged.values():
+                    days.pop(holder, None)
 
     def forget_period(self, retention_class: str, period: str) -> None:
         """Drop the lease on one period key."""
@@ -144,12 +173,17 @@ class Keyring:
         with self._lock:
             self._leases.clear()
             self._subject_leases.clear()
+            self._engaged.clear()
 
     def _held(self, names: set[KeyName]) -> dict[KeyName, bytes]:
+        """Keys on lease, whichever way they were fetched: one by one, or a class of many persons at once."""
         now = time.monotonic()
         held = {}
         for name in names:
             lease = self._leases.get(name)
+            if lease is None and not name.period:
+                leases = self._subject_leases.get((name.retention_class, name.generation))
+                lease = leases.get(name.holder) if leases else None
             if lease is not None and lease[0] > now:
                 held[name] = lease[1]
         return held

@@ -2,17 +2,19 @@
 
     K_link      two-key rule on the person's link key and the month's link key
     message id  UUIDv7 layout: the campaign's time, then 74 bits of BLAKE2b(key = K_link, campaign id)
-    handle      BLAKE2b(key = link key): random, and gone with it
+    handle      BLAKE2b(key = the person's identity key): random, the same for all generations of the link key
     token       version | month | nonce | AES-256-GCM of handle, campaign and occurrence under the month's link key,
                 the nonce another part of the message id's keyed hash, so that repeats are equal
 
-Destroy the person's or the month's link key and nothing connects a person to a message (invariant I11).
+Destroy the person's or the month's link key and nothing connects a person to a message (invariant I11). A person's
+link key has generations; a token names its person by handle all the same, so that who objects through an old mail is
+heard for as long as they are known. The kid of a person's records comes from the identity key too: once that is gone,
+records that the law keeps lead to nobody's stream.
 """
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -22,6 +24,7 @@ from ledger.sealing import KEY_BYTES, NONCE_BYTES, aead_open, aead_seal, scope_k
 
 TOKEN_VERSION = 1
 HANDLE_BYTES = 16
+KID_BYTES = 16
 OCCURRENCE_BYTES = 8
 TAG_BYTES = 16
 TOKEN_BYTES = 3 + NONCE_BYTES + HANDLE_BYTES + 16 + OCCURRENCE_BYTES + TAG_BYTES
@@ -29,9 +32,14 @@ TOKEN_CHARACTERS = -(-TOKEN_BYTES * 4 // 3)
 NO_OCCURRENCE = bytes(OCCURRENCE_BYTES)
 
 
-def handle_of(link_key: bytes) -> bytes:
+def handle_of(identity_key: bytes) -> bytes:
     """The person's handle: what a token names them by."""
-    return blake2b(b"", key=link_key, digest_size=HANDLE_BYTES, person=b"lethe.handle.v1").digest()
+    return blake2b(b"", key=identity_key, digest_size=HANDLE_BYTES, person=b"lethe.handle.v1").digest()
+
+
+def records_kid_of(identity_key: bytes) -> bytes:
+    """The kid that the person's records are sealed under: support, billing, usage, access and error logs."""
+    return blake2b(b"", key=identity_key, digest_size=KID_BYTES, person=b"lethe.reckid.v1").digest()
 
 
 def handle_tag(tag_key: bytes, handle: bytes) -> bytes:
@@ -45,8 +53,8 @@ def message_link(link_scope: bytes, campaign_id: bytes) -> tuple[bytes, bytes]:
     Both come from K_link and the bytes of the campaign's UUIDv7; neither tells anything about the other.
     """
     digest = blake2b(campaign_id, key=link_scope, digest_size=_LINK_BYTES).digest()
-    value = int.from_bytes(campaign_id[:6] + digest[:10], "big")
-    return (value & _KEEP | _UUID7).to_bytes(16, "big"), digest[10:]
+    random = (_VERSION_7[digest[0]], digest[1:2], _VARIANT[digest[2]], digest[3:10])
+    return b"".join((campaign_id[:6], *random)), digest[10:]
 
 
 def message_id(link_scope: bytes, campaign_id: bytes) -> bytes:
@@ -91,7 +99,7 @@ class TokenSealer:
     """Makes the tokens of one link month."""
 
     def __init__(self, month: str, link_period_key: bytes) -> None:
-        self._header = bytes((TOKEN_VERSION,)) + _month_number(month).to_bytes(2, "big")
+        self._header = bytes((TOKEN_VERSION,)) + month_number(month)
         self._key = _token_key(link_period_key)
 
     def seal(self, handle: bytes, campaign: bytes, nonce: bytes, occurrence: bytes = NO_OCCURRENCE) -> str:
@@ -105,7 +113,7 @@ class TokenSealer:
 def parse_token(token: str) -> tuple[str, bytes]:
     """The link month a token says it is of, and its bytes. Raises `InvalidToken`."""
     try:
-        raw = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+        raw = a2b_base64(token.encode("ascii").translate(_FROM_URL_SAFE) + _PADDING[-len(token) % 4])
     except ValueError:
         raise InvalidToken(_INVALID) from None
     if len(raw) != TOKEN_BYTES or raw[0] != TOKEN_VERSION:
@@ -118,6 +126,7 @@ class TokenOpener:
 
     def __init__(self, month: str, link_period_key: bytes) -> None:
         self.month = month
+        self.month_number = month_number(month)
         self.link_period_key = link_period_key
         self._key = _token_key(link_period_key)
 
@@ -139,25 +148,30 @@ def open_token(token: str, link_period_key: bytes) -> MessageToken:
     return TokenOpener(month, link_period_key).open(raw)
 
 
+def month_number(month: str) -> bytes:
+    """A link month as two bytes, which sort as the months do."""
+    return (int(month[:4]) * 12 + int(month[5:]) - 1).to_bytes(2, "big")
+
+
 def link_scope(link_key: bytes, link_period_key: bytes) -> bytes:
     """K_link of a person in a month."""
     return scope_key(link_key, link_period_key)
 
 
-_UUID7 = 0x7 << 76 | 0x2 << 62
-_KEEP = ~(0xF << 76 | 0x3 << 62)
+_VERSION_7 = tuple(bytes((0x70 | byte & 0x0F,)) for byte in range(256))
+_VARIANT = tuple(bytes((0x80 | byte & 0x3F,)) for byte in range(256))
+"""What stands in place of the bytes of a UUIDv7 that hold its version and its variant."""
+
 _LINK_BYTES = 10 + NONCE_BYTES
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_PADDING = (b"", b"=", b"==", b"===")
 _SEALED_AT = 3 + NONCE_BYTES
 _INVALID = "This message_id was not given out by this account, or it was changed on the way."
 
 
 def _token_key(link_period_key: bytes) -> bytes:
     return blake2b(b"", key=link_period_key, digest_size=KEY_BYTES, person=b"lethe.token.v1").digest()
-
-
-def _month_number(month: str) -> int:
-    return int(month[:4]) * 12 + int(month[5:]) - 1
 
 
 @lru_cache(maxsize=1024)

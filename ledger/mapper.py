@@ -46,13 +46,18 @@ from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose keys seal: a person's kid, and for message streams the link generation they are bound to."""
+    """Whose keys seal: a person's kid, and for message streams the link generation they are bound to.
+
+    For records it is the person's records kid, and which generation of their key of that class it is; for records
+    about nobody the holder of their day, where their class has a clock.
+    """
 
     kid: bytes = b""
     link_generation: int = 1
 
 
 NO_HOLDER = Holder()
+_ANYBODY = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +98,19 @@ class SealingMapper(Mapper[UUID]):
 
     def draft(self, fact: Fact, holder: Holder = NO_HOLDER) -> Draft:
         """The entry and sealed parts of a fact whose header is filled in but for version and `recorded_at`."""
-        fact_class = type(fact)
+        fact_class, values = type(fact), fact.__dict__
         plain = {}
         for name in plain_fields(fact_class):
-            value = getattr(fact, name)
+            value = values[name]
             if value is not None:
-                plain[name] = _plain(value)
+                plain[name] = value if type(value) in _WRITTEN_AS_THEY_ARE else _plain(value)
         parts = self._seal_parts(fact, holder)
+        stream = fact.originator_id
         entry: dict[str, Any] = {
             "v": ENTRY_VERSION,
             "tenant": self._tenant_hex,
             "id": fact.event_id.hex,
-            "stream": fact.originator_id.hex,
+            "stream": stream.hex,
             "topic": fact.TOPIC,
             "occurred_at": entry_time(fact.occurred_at),
             "actor": fact.actor,
@@ -116,9 +122,10 @@ class SealingMapper(Mapper[UUID]):
             entry["cause"] = fact.cause.hex
         if fact.rules is not None:
             entry["rules"] = fact.rules
-        if parts:
-            entry["sealed"] = {name: sha256(envelope).hexdigest() for name, envelope in parts.items()}
-        return Draft(fact.originator_id.bytes, fact.TOPIC, entry, pack_sealed(parts))
+        if not parts:
+            return Draft(stream.bytes, fact.TOPIC, entry)
+        entry["sealed"] = {name: sha256(envelope).hexdigest() for name, envelope in parts.items()}
+        return Draft(stream.bytes, fact.TOPIC, entry, pack_sealed(parts))
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> LedgerEvent:
         """A fact of a stream that no person holds (account, campaign, suppression, access), ready to append."""
@@ -177,6 +184,19 @@ class SealingMapper(Mapper[UUID]):
             }
         )
 
+    def keys_needed(self, stored_event: LedgerEvent) -> set[KeyName]:
+        """The keys that opening an event takes, as far as the event itself tells: not whose message or record it is."""
+        entry = _read_entry(stored_event.state)
+        fact_class = current_class(entry["topic"])
+        occurred_at = parse_entry_time(entry["occurred_at"])
+        needed: set[KeyName] = set()
+        for part, envelope in unpack_sealed(stored_event.sealed).items():
+            by = _sealed_by(fact_class, part).holder
+            kid = envelope_kid(envelope)
+            subject, period = self._names(fact_class, part, occurred_at, Holder(kid or _ANYBODY))
+            needed |= {subject, period} if kid or by not in ("message", "record") else {period}
+        return needed
+
     def _check_place(self, entry: dict[str, Any], stored: StoredEvent) -> None:
         place = tuple(entry.get(name) for name in ("tenant", "stream", "version", "topic"))
         assert isinstance(stored.originator_id, UUID)
@@ -185,8 +205,9 @@ class SealingMapper(Mapper[UUID]):
 
     def _seal_parts(self, fact: Fact, holder: Holder) -> dict[str, bytes]:
         by_class: dict[str, dict[str, Any]] = {}
+        held = fact.__dict__
         for name, retention_class in personal_fields(type(fact)).items():
-            value = opened(getattr(fact, name))
+            value = opened(held[name])
             if value is not None:
                 by_class.setdefault(retention_class, {})[name] = _plain(value)
         parts = {}
@@ -204,7 +225,7 @@ class SealingMapper(Mapper[UUID]):
                 period.period,
                 _binding(sealed_by, holder),
             )
-            kid = holder.kid if sealed_by.holder == "subject" else b""
+            kid = holder.kid if _kid_stands(sealed_by, getattr(fact, "about_person", True)) else b""
             scope = scope_key(keys[subject], keys[period])
             parts[retention_class] = seal(scope, orjson.dumps(values, option=orjson.OPT_SORT_KEYS), place, kid)
         return parts
@@ -213,7 +234,7 @@ class SealingMapper(Mapper[UUID]):
         self, fact_class: type[Fact], entry: dict[str, Any], part: str, envelope: bytes, holder: Holder | None
     ) -> dict[str, Any] | Erased | Unopened:
         sealed_by = _sealed_by(fact_class, part)
-        if sealed_by.holder == "subject":
+        if _kid_stands(sealed_by, entry["plain"].get("about_person", False)):
             holder = Holder(envelope_kid(envelope))
         elif sealed_by.holder == "tenant":
             holder = NO_HOLDER
@@ -245,7 +266,7 @@ class SealingMapper(Mapper[UUID]):
         kid = TENANT_HOLDER if sealed_by.holder == "tenant" else holder.kid
         if sealed_by.holder in ("subject", "message") and not kid:
             raise AssertionError(f"{fact_class.__name__} seals under a person's keys, and no person was given.")
-        generation = holder.link_generation if sealed_by.holder == "message" else 1
+        generation = holder.link_generation if sealed_by.holder in ("message", "record") else 1
         if sealed_by.period == "ever":
             period = FOR_EVER
         else:
@@ -267,10 +288,18 @@ def _sealed_by(fact_class: type[Fact], retention_class: str) -> SealedBy:
     return fact_class.SEALED_BY.get(retention_class, BY_SUBJECT_AND_MONTH)
 
 
+def _kid_stands(sealed_by: SealedBy, about_person: bool) -> bool:
+    """Whether an envelope names its kid: in persons' own streams, and where a record is about nobody (maybe empty)."""
+    return sealed_by.holder == "subject" or (sealed_by.holder == "record" and not about_person)
+
+
 def _binding(sealed_by: SealedBy, holder: Holder) -> bytes:
     if sealed_by.holder == "subject":
         return holder.kid
     return holder.link_generation.to_bytes(2, "big") if sealed_by.holder == "message" else b""
+
+
+_WRITTEN_AS_THEY_ARE = frozenset({str, bool, int})
 
 
 def _plain(value: Any) -> Any:

@@ -38,6 +38,10 @@ class StandingBook(Protocol):
         self, connection: Connection[Any], tenant: UUID, generation: int, fingerprints: Sequence[bytes]
     ) -> dict[bytes, StandingRow]: ...
 
+    def page(
+        self, connection: Connection[Any], tenant: UUID, generation: int, after: bytes, rows_max: int
+    ) -> list[StandingRow]: ...
+
     def read_handles(
         self, connection: Connection[Any], tenant: UUID, generation: int, handles: Sequence[bytes]
     ) -> dict[bytes, StandingRow]: ...

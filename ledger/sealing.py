@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hmac
 import os
-import struct
+from bisect import bisect_left
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -50,7 +50,7 @@ def scope_key(subject_key: bytes, period_key: bytes) -> bytes:
 
 def length_prefixed(*fields: bytes) -> bytes:
     """Fields behind their lengths, so that no two lists of fields give the same bytes."""
-    return b"".join(struct.pack(">H", len(field)) + field for field in fields)
+    return b"".join([len(field).to_bytes(2, "big") + field for field in fields])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,11 @@ class SealedPlace:
 def pad(plaintext: bytes) -> bytes:
     """ISO/IEC 7816-4 padding up to the next bucket (64 bytes to 4 KiB, then steps of 4 KiB)."""
     needed = len(plaintext) + 1
-    for bucket in PADDING_BUCKETS:
-        if needed <= bucket:
-            break
+    if needed <= PADDING_STEP:
+        bucket = PADDING_BUCKETS[bisect_left(PADDING_BUCKETS, needed)]
     else:
         bucket = -(-needed // PADDING_STEP) * PADDING_STEP
-    return plaintext + b"\x80" + bytes(bucket - needed)
+    return (plaintext + b"\x80").ljust(bucket, b"\0")
 
 
 def unpad(padded: bytes) -> bytes:
@@ -112,8 +111,8 @@ def seal_with_aad(scope: bytes, plaintext: bytes, aad: bytes, event: bytes, kid:
     nonce = os.urandom(NONCE_BYTES)
     keys = blake2b(nonce + aad, key=scope, salt=event, person=EVENT_PERSON).digest()
     ciphertext = aead_seal(keys[:KEY_BYTES], pad(plaintext), aad, nonce)
-    header = bytes((ENVELOPE_VERSION, ALGORITHM_AES_256_GCM, len(kid)))
-    return header + kid + keys[KEY_BYTES:] + nonce + ciphertext
+    header = _HEADER_WITH_KID if kid else _HEADER
+    return b"".join((header, kid, keys[KEY_BYTES:], nonce, ciphertext))
 
 
 def envelope_kid(envelope: bytes) -> bytes:
@@ -145,10 +144,10 @@ def aead_open(key: bytes, ciphertext: bytes, aad: bytes, nonce: bytes) -> bytes:
     length = len(ciphertext) - TAG_BYTES
     if length < 0 or len(key) != KEY_BYTES or len(nonce) != NONCE_BYTES:
         raise TamperError(_CHANGED)
-    plaintext = _buffer("unsigned char[]", length or 1)
+    plaintext = _buffer(_BYTES, length or 1)
     if _decrypt(plaintext, _NULL, _NULL, ciphertext, length + TAG_BYTES, aad, len(aad), nonce, key) != 0:
         raise TamperError(_CHANGED)
-    return bytes(_bytes_of(plaintext, length))
+    return bytes(_bytes_of(plaintext, length)[:])
 
 
 def aead_seal(key: bytes, plaintext: bytes, aad: bytes, nonce: bytes) -> bytes:
@@ -156,9 +155,9 @@ def aead_seal(key: bytes, plaintext: bytes, aad: bytes, nonce: bytes) -> bytes:
     if len(key) != KEY_BYTES or len(nonce) != NONCE_BYTES:
         raise ValueError("AES-256-GCM takes a key of 32 bytes and a nonce of 12.")
     length = len(plaintext) + TAG_BYTES
-    ciphertext = _buffer("unsigned char[]", length)
+    ciphertext = _buffer(_BYTES, length)
     _encrypt(ciphertext, _NULL, plaintext, len(plaintext), aad, len(aad), _NULL, nonce, key)
-    return bytes(_bytes_of(ciphertext, length))
+    return bytes(_bytes_of(ciphertext, length)[:])
 
 
 def seal_box(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
@@ -180,7 +179,9 @@ def open_box(key: bytes, box: bytes, aad: bytes) -> bytes:
 
 _ZERO_NONCE = bytes(NONCE_BYTES)
 _CHANGED = "Sealed bytes were changed, or do not belong where they stand."
-_NULL, _buffer, _bytes_of = ffi.NULL, ffi.new, ffi.buffer
+_HEADER = bytes((ENVELOPE_VERSION, ALGORITHM_AES_256_GCM, 0))
+_HEADER_WITH_KID = bytes((ENVELOPE_VERSION, ALGORITHM_AES_256_GCM, 16))
+_NULL, _buffer, _bytes_of, _BYTES = ffi.NULL, ffi.new, ffi.buffer, ffi.typeof("unsigned char[]")
 _encrypt, _decrypt = lib.crypto_aead_aes256gcm_encrypt, lib.crypto_aead_aes256gcm_decrypt
 
 

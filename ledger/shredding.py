@@ -25,6 +25,7 @@ from ledger.key_names import (
     Tombstone,
     TombstoneJournal,
 )
+from ledger.lost_keys import LOST_CAUSE, found_again, present
 
 # More of the classes of a person than the domain names: links are no class of facts.
 CLASSES_OF_PERSONS = RETENTION_CLASSES | {"link"}
@@ -43,9 +44,26 @@ RETURNING k.holder, k.class, k.period, k.generation, k.commitment, k.created_on
 DELETE_CLASS = f"""
 DELETE FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = %s AND class = %s {_RETURNED}
 """
+# Never with a period: that is what a hold has kept for a person, and it goes, with a tombstone, when the hold ends.
 PURGE_CLASS = """
-DELETE FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND class = %s AND holder = ANY(ARRAY(
-    SELECT holder FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND class = %s AND holder <> '' LIMIT %s))
+DELETE FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND class = %s AND period = '' AND holder = ANY(ARRAY(
+    SELECT holder FROM lethe_vault.wrapped_key
+    WHERE tenant_id = %s AND class = %s AND period = '' AND holder <> '' LIMIT %s))
+    -- Only what a destroyed class left behind is swept: without its tombstone these keys still open something.
+    AND EXISTS (
+        SELECT 1 FROM lethe_vault.tombstone WHERE tenant_id = %s AND holder = '' AND class = %s AND period = '*'
+    )
+"""
+DELETE_COVERED = f"""
+DELETE FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = %s AND (%s = '*' OR class = %s)
+    AND (%s = '*' OR period = %s) AND (%s = 0 OR generation = %s) {_RETURNED}
+"""
+SELECT_KNOWN = """
+SELECT n.number FROM unnest(%s::int[], %s::uuid[], %s::bytea[], %s::text[], %s::text[], %s::smallint[])
+    AS n(number, tenant_id, holder, class, period, generation), LATERAL (
+    SELECT 1 FROM lethe_vault.tombstone t WHERE t.tenant_id = n.tenant_id AND t.holder = n.holder
+        AND t.class = n.class AND t.period = n.period AND t.generation = n.generation OFFSET 0
+) AS t
 """
 INSERT_TOMBSTONES = """
 INSERT INTO lethe_vault.tombstone
@@ -57,6 +75,13 @@ ON CONFLICT DO NOTHING
 """
 SELECT_DESTROYED = """
 SELECT destroyed FROM lethe_vault.tombstone WHERE tenant_id = %s AND holder = %s ORDER BY class, period, generation
+"""
+SELECT_TOLD = """
+SELECT t.holder, t.destroyed FROM unnest(%s::bytea[], %s::text[], %s::text[], %s::smallint[])
+    AS n(holder, class, period, generation), LATERAL (
+    SELECT holder, destroyed FROM lethe_vault.tombstone WHERE tenant_id = %s AND holder = n.holder AND class = n.class
+        AND period = n.period AND generation = n.generation OFFSET 0
+) AS t
 """
 RAISE_FLOORS = """
 INSERT INTO lethe_vault.period_floor (tenant_id, class, floor)
@@ -132,9 +157,48 @@ class Shredder:
         return tuple(went)
 
     def purge_class(self, connection: Connection[Any], tenant: UUID, retention_class: str, limit: int) -> int:
-        """Some of the persons' keys of a class; returns how many went."""
-        values = (tenant, retention_class, tenant, retention_class, limit)
+        """Some of the persons' keys of a class, but not what is kept for held persons; returns how many went."""
+        values = (tenant, retention_class, tenant, retention_class, limit, tenant, retention_class)
         return connection.execute(PURGE_CLASS, values).rowcount
+
+    def told_of(self, connection: Connection[Any], tenant: UUID, places: Sequence[KeyName]) -> list[DestroyedKey]:
+        """The keys that went with these tombstones, as they were noted then."""
+        columns = [list(column) for column in zip(*places, strict=True)]
+        rows = connection.execute(SELECT_TOLD, (*columns, tenant))
+        return [_parsed(bytes(holder), text) for holder, texts in rows for text in texts if text]
+
+    def write_off(self, connection: Connection[Any], tenant: UUID, names: Sequence[KeyName], when: datetime) -> int:
+        """Tombstones for keys that are lost; returns how many. A key that is here is none, and no floor rises."""
+        lost = [Tombstone(tenant, *name, when, LOST_CAUSE, None) for name in names]
+        lost = [t for t, there in zip(lost, present(connection, lost), strict=True) if not there]
+        if lost:
+            places = [tombstone[1:5] for tombstone in lost]
+            self._note(tenant, places, when, LOST_CAUSE, None)
+            _insert_tombstones(connection, tenant, [(place, []) for place in places], when, LOST_CAUSE, None)
+        return len(lost)
+
+    def replay(self, connection: Connection[Any], tombstone: Tombstone) -> None:
+        """Destroy again what a restore brought back. The journal knows of it already.
+
+        What was only lost is not destroyed where it was found again.
+        """
+        if found_again(connection, [tombstone]):
+            return
+        holder, retention_class, period, generation = place = tombstone[1:5]
+        both = (retention_class, retention_class, period, period, generation, generation)
+        went = [_destroyed(row) for row in connection.execute(DELETE_COVERED, (tombstone.tenant, holder, *both))]
+        told = (tombstone.when, tombstone.cause, tombstone.certificate)
+        _insert_tombstones(connection, tombstone.tenant, [(place, went)], *told)
+        if period != TOMBSTONE_ALL and tombstone.cause != LOST_CAUSE:
+            _raise_floors(connection, tombstone.tenant, [KeyName(*place)])
+
+    def known(self, connection: Connection[Any], tombstones: Sequence[Tombstone]) -> list[bool]:
+        """Which of these tombstones stand in the vault, or need not to, in the order given."""
+        columns = [list(column) for column in zip(*(t[:5] for t in tombstones), strict=True)]
+        rows = connection.execute(SELECT_KNOWN, (list(range(len(tombstones))), *columns))
+        there = {row[0] for row in rows}
+        again = found_again(connection, [t for number, t in enumerate(tombstones) if number not in there])
+        return [number in there or tombstone in again for number, tombstone in enumerate(tombstones)]
 
     def _note(
         self,

@@ -22,6 +22,12 @@ SELECT_VERSION = """
 SELECT version FROM lethe.event WHERE tenant_id = %s AND stream_id = %s
 ORDER BY tenant_id DESC, stream_id DESC, version DESC LIMIT 1
 """
+SELECT_VERSIONS = """
+SELECT uuid_send(n.stream_id), e.version FROM unnest(%s) AS n(stream_id), LATERAL (
+    SELECT version FROM lethe.event WHERE tenant_id = %s AND stream_id = n.stream_id
+    ORDER BY tenant_id DESC, stream_id DESC, version DESC LIMIT 1
+) AS e
+"""
 
 
 def read_message_streams(connection: Connection[Any], tenant: UUID, ids: Sequence[bytes]) -> dict[bytes, MessageStream]:
@@ -42,3 +48,11 @@ def next_version(connection: Connection[Any], tenant: UUID, stream: UUID) -> int
     """The version that the next event of a stream takes."""
     row = connection.execute(SELECT_VERSION, (tenant, stream)).fetchone()
     return 1 + (row[0] if row and row[0] else 0)
+
+
+def read_versions(connection: Connection[Any], tenant: UUID, ids: Sequence[bytes]) -> dict[bytes, int]:
+    """The last version of each of these streams, by the 16 bytes of its id; a stream without events is absent."""
+    if not ids:
+        return {}
+    rows = connection.execute(SELECT_VERSIONS, (Uuid16Array(ids), tenant), binary=True)
+    return {bytes(stream_id): version for stream_id, version in rows}

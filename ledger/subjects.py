@@ -24,20 +24,25 @@ from domain.standing import Standing, Suppression
 from domain.subject import evolve
 from domain.subject_commands import (
     AddContact,
+    AssignAccount,
     CommandRefused,
     CorrectContact,
     RecordConsent,
     SubjectCommand,
     decide,
 )
+from ledger.accounts import require_active
 from ledger.append import LockedTenant, Receipt
 from ledger.desk import Desk
 from ledger.errors import KeyDestroyed, PeriodDestroyed
 from ledger.keyring import LINK
-from ledger.links import handle_of
+from ledger.links import handle_of, records_kid_of
 from ledger.mapper import Draft, Holder
 from ledger.standing_row import Person, StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
+
+_ADDING = (AddContact, AssignAccount)
+"""Commands that make a person of somebody who was none."""
 
 REFUSALS = (CommandRefused, InvalidAddress, InvalidScope, PeriodDestroyed, KeyDestroyed)
 
@@ -72,21 +77,35 @@ class _Case:
 
     act: Act
     fingerprints: tuple[bytes, ...] = ()
-    row: StandingRow | None = None
     facts: list[Fact] = field(default_factory=list)
     refused: Exception | None = None
 
 
-@dataclass(slots=True)
 class _Subject:
-    """A person touched by this transaction: as read, as decided so far, and the facts in between."""
+    """A person touched by this transaction: as read, and the facts that were decided since.
 
-    before: StandingRow
-    now: StandingRow
-    is_new: bool
-    facts: list[tuple[Fact, Draft]] = field(default_factory=list)
-    left: list[bytes] = field(default_factory=list)
-    """The fingerprints of addresses that this transaction corrected away."""
+    `left` holds the fingerprints of addresses that this transaction corrected away.
+    """
+
+    __slots__ = ("_folded", "_standing", "before", "facts", "fingerprint", "left")
+
+    def __init__(self, before: StandingRow) -> None:
+        self.before = before
+        self.fingerprint = before.fingerprint
+        self.facts: list[tuple[Fact, Draft]] = []
+        self.left: list[bytes] = []
+        self._standing = before.standing
+        self._folded = 0
+
+    def standing(self, position: int) -> Standing:
+        """How the person stands by now. Facts have no position yet, so they are taken to stand at this one.
+
+        Folded when a later act of the same group asks, which few do: the position is only known when all are written.
+        """
+        for fact, _ in self.facts[self._folded :]:
+            self._standing = evolve(self._standing, fact, position)
+        self._folded = len(self.facts)
+        return self._standing
 
 
 LockedExtra = Callable[[LockedTenant, Sequence[Outcome]], Any]
@@ -139,7 +158,7 @@ class SubjectDesk(Desk):
             {
                 case.fingerprints[0]
                 for case in cases
-                if isinstance(case.act.command, AddContact) and not any(f in known for f in case.fingerprints)
+                if isinstance(case.act.command, _ADDING) and not any(f in known for f in case.fingerprints)
             }
         )
         now = self._clock()
@@ -157,14 +176,16 @@ class SubjectDesk(Desk):
         return fresh
 
     def _new_persons(self, fingerprints: set[bytes]) -> dict[bytes, Person]:
+        """Persons with their identity and link keys. What they say first is sealed under the identity key, too."""
         kids = {fingerprint: os.urandom(16) for fingerprint in fingerprints}
+        identities = self._keyring.subject_keys(Identity.name, kids.values()) if kids else {}
         links = self._keyring.subject_keys(LINK, kids.values()) if kids else {}
         stamp = unix_ms(self._clock())
         persons = {}
         for fingerprint, kid in kids.items():
-            link_key = links[kid]
+            identity = identities[kid]
             subject = uuid7(stamp, os.urandom(10)).bytes
-            persons[fingerprint] = Person(subject, kid, handle_of(link_key), link_key, 1)
+            persons[fingerprint] = Person(subject, kid, handle_of(identity), records_kid_of(identity), links[kid])
         return persons
 
     def _decide(
@@ -181,7 +202,9 @@ class SubjectDesk(Desk):
         subjects: dict[bytes, _Subject] = {}
         by_fingerprint: dict[bytes, _Subject] = {}
         for probe, row in [*rows.items(), *((r.fingerprint, r) for r in by_handle.values())]:
-            known = subjects.setdefault(row.person.subject, _Subject(row, row, False))
+            known = subjects.get(row.subject)
+            if known is None:
+                known = subjects[row.subject] = _Subject(row)
             by_fingerprint[probe] = by_fingerprint[row.fingerprint] = known
         for case in cases:
             subject = self._find(case, by_fingerprint, by_handle)
@@ -210,31 +233,30 @@ class SubjectDesk(Desk):
         fresh: dict[bytes, Person],
     ) -> None:
         command = case.act.command
-        probes = case.fingerprints or ((subject.now.fingerprint,) if subject else ())
+        if _takes_in(command):
+            require_active(locked.head)
+        probes = case.fingerprints or ((subject.fingerprint,) if subject else ())
         against = [entry for f in probes for entry in suppressions.get(f, ())]
-        standing = subject.now.standing if subject else None
+        standing = subject.standing(locked.head.position + 1) if subject else None
         facts = decide(standing, command, against, locked.now)
         if not facts:
             return
         if subject is None:
             fingerprint = case.fingerprints[0]
             person = fresh.pop(fingerprint, None) or self._new_persons({fingerprint})[fingerprint]
-            row = StandingRow(fingerprint, person, Standing())
-            subject = subjects[person.subject] = _Subject(row, row, True)
+            standing = Standing()
+            subject = subjects[person.subject] = _Subject(StandingRow(fingerprint, person, standing))
             by_fingerprint[fingerprint] = subject
-        fingerprint = subject.now.fingerprint
+        assert standing is not None
+        fingerprint = subject.fingerprint
         if isinstance(command, CorrectContact) and command.email is not None:
             fingerprint = self._new_address(locked, command.email, subject, by_fingerprint)
-        headed = self._with_headers(facts, subject, case.act.actor)
-        drafts = self._drafts(headed, subject.now.person)
-        after = subject.now.standing
-        for fact in headed:
-            after = evolve(after, fact, locked.head.position + 1)
-        subject.facts.extend(zip(headed, drafts, strict=True))
-        if fingerprint != subject.now.fingerprint:
-            subject.left.append(subject.now.fingerprint)
+        headed = self._with_headers(facts, subject.before, standing.version, case.act.actor)
+        subject.facts.extend(zip(headed, self._drafts(headed, subject.before), strict=True))
+        if fingerprint != subject.fingerprint:
+            subject.left.append(subject.fingerprint)
             by_fingerprint[fingerprint] = subject
-        subject.now = StandingRow(fingerprint, subject.now.person, after)
+            subject.fingerprint = fingerprint
         case.facts = headed
 
     def _new_address(
@@ -243,33 +265,28 @@ class SubjectDesk(Desk):
         probes = self._fingerprint.every(email)
         taken = self._book.resolve(locked.connection, self._tenant, locked.generation, probes)
         others = [by_fingerprint[f] for f in probes if f in by_fingerprint]
-        others_read = [row for row in taken.values() if row.person.subject != subject.now.person.subject]
+        others_read = [row for row in taken.values() if row.subject != subject.before.subject]
         if others_read or any(other is not subject for other in others):
             raise CommandRefused("address_taken", "Another contact of this account has that address already.")
         return probes[0]
 
-    def _with_headers(self, facts: Sequence[Fact], subject: _Subject, actor: str) -> list[Fact]:
+    def _with_headers(self, facts: Sequence[Fact], row: StandingRow, version: int, actor: str) -> list[Fact]:
         """Ids of commands are fresh for each act, so that they tie a person's stream to nothing else."""
-        command = UUID(bytes=os.urandom(16), version=4)
-        stream = UUID(bytes=subject.now.person.subject)
-        version = subject.now.standing.version
-        stamp = unix_ms(self._clock())
-        return [
-            fact.model_copy(
-                update={
-                    "originator_id": stream,
-                    "originator_version": version + number,
-                    "event_id": uuid7(stamp, os.urandom(10)),
-                    "actor": actor,
-                    "command": command,
-                }
-            )
-            for number, fact in enumerate(facts, 1)
-        ]
+        random = os.urandom(16 + 10 * len(facts))
+        header = {
+            "originator_id": UUID(bytes=row.subject),
+            "actor": actor,
+            "command": UUID(bytes=random[:16], version=4),
+        }
+        stamp, headed = unix_ms(self._clock()), []
+        for number, fact in enumerate(facts, 1):
+            event_id = uuid7(stamp, random[6 + 10 * number : 16 + 10 * number])
+            headed.append(fact.headed({**header, "originator_version": version + number, "event_id": event_id}))
+        return headed
 
-    def _drafts(self, facts: Sequence[Fact], person: Person) -> list[Draft]:
+    def _drafts(self, facts: Sequence[Fact], row: StandingRow) -> list[Draft]:
         """Seal while deciding, so that a destroyed period refuses this act alone."""
-        holder = Holder(person.kid, person.link_generation)
+        holder = Holder(row.kid)
         return [self._mapper.draft(fact, holder) for fact in facts]
 
     def _write(self, locked: LockedTenant, cases: Sequence[_Case], subjects: dict[bytes, _Subject]) -> list[Outcome]:
@@ -277,13 +294,13 @@ class SubjectDesk(Desk):
         written = [(fact, draft) for subject in touched for fact, draft in subject.facts]
         drafts = [(draft, fact.originator_version) for fact, draft in written]
         positions = locked.record(drafts, restricts=True)
-        position_of = {fact.event_id: position for (fact, _), position in zip(written, positions, strict=True)}
+        position_of = {id(fact): position for (fact, _), position in zip(written, positions, strict=True)}
         rows = []
         for subject in touched:
             standing = subject.before.standing
             for fact, _ in subject.facts:
-                standing = evolve(standing, fact, position_of[fact.event_id])
-            row = StandingRow(subject.now.fingerprint, subject.now.person, standing)
+                standing = evolve(standing, fact, position_of[id(fact)])
+            row = subject.before.restated(subject.fingerprint, standing)
             left = [fingerprint for fingerprint in dict.fromkeys(subject.left) if fingerprint != row.fingerprint]
             for fingerprint in left:
                 self._book.move(locked.connection, self._tenant, locked.generation, fingerprint, row)
@@ -291,14 +308,21 @@ class SubjectDesk(Desk):
                 rows.append(row)
         self._book.write(locked.connection, self._tenant, locked.generation, rows)
         return [
-            Outcome(tuple(case.facts), tuple(position_of[fact.event_id] for fact in case.facts), case.refused)
+            Outcome(tuple(case.facts), tuple([position_of[id(fact)] for fact in case.facts]), case.refused)
             for case in cases
         ]
 
 
+def _takes_in(command: SubjectCommand) -> bool:
+    """Whether a command brings in somebody, or a permission to mail; what takes away or puts right does not."""
+    return isinstance(command, _ADDING) or (
+        isinstance(command, RecordConsent) and command.action not in ("withdraw", "refuse")
+    )
+
+
 def _seals(command: SubjectCommand) -> bool:
     """Whether a command leads to sealed parts, and so to keys."""
-    return isinstance(command, AddContact | CorrectContact) or (
+    return isinstance(command, AddContact | AssignAccount | CorrectContact) or (
         isinstance(command, RecordConsent) and bool(command.evidence)
     )
 

@@ -8,17 +8,21 @@ Creating and destroying take the same advisory lock per tenant, so that no key i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
 from domain.personal import Erased
-from ledger.arrays import Bytes16Array, BytesArray
+from ledger import condemned, generations, subject_keys
+from ledger.condemned import Executed, Sentence
 from ledger.connections import Pool
+from ledger.epochs import ROLLED, WRITING_EPOCH, newest_epoch
 from ledger.errors import KeyDestroyed, KeyMissing, PeriodDestroyed
+from ledger.generations import GenerationKey, Generations
 from ledger.key_names import (
     EVERY_GENERATION,
     FOR_EVER,
@@ -28,13 +32,18 @@ from ledger.key_names import (
     DueKey,
     Found,
     KeyName,
+    Tombstone,
     TombstoneJournal,
     key_commitment,
 )
 from ledger.key_provider import EpochKeyProvider
+from ledger.minimums import Minimums
 from ledger.ports import Clock
-from ledger.sealing import KEY_BYTES, length_prefixed, open_box, seal_box
+from ledger.rehoming import kept_under_tombstones, living_classes, mix_rehomed, rehome
+from ledger.sealing import KEY_BYTES, open_box, seal_box
 from ledger.shredding import Shredder
+from ledger.subject_keys import SubjectKeys, by_day
+from ledger.wraps import refuse_rolled, wrap_aad
 
 __all__ = [
     "FOR_EVER",
@@ -52,12 +61,13 @@ __all__ = [
 DUE_PER_PAGE = 10_000
 """Persons per page of what is due: enough to spread the round trips, little enough to hold."""
 
-LOCK_SHARED = "SELECT pg_advisory_xact_lock_shared(hashtextextended(%s, 0))"
+# A writer holds the right to be in the newest epoch until it commits: the opening of the next one waits for it.
+LOCK_SHARED = f"SELECT pg_advisory_xact_lock_shared(hashtextextended(%s, 0)), {WRITING_EPOCH}"
 LOCK_EXCLUSIVE = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
-SELECT_WRAPS = """
-SELECT k.* FROM unnest(%s::bytea[], %s::text[], %s::text[], %s::smallint[]) AS n(holder, class, period, generation),
-LATERAL (
+SELECT_WRAPS = f"""
+SELECT k.*, {ROLLED}
+FROM unnest(%s::bytea[], %s::text[], %s::text[], %s::smallint[]) AS n(holder, class, period, generation), LATERAL (
     SELECT holder, class, period, generation, epoch, wrap FROM lethe_vault.wrapped_key
     WHERE tenant_id = %s AND holder = n.holder AND class = n.class AND period = n.period
         AND generation = n.generation OFFSET 0
@@ -81,39 +91,6 @@ SELECT %s, n.*, %s, %s FROM unnest(%s::bytea[], %s::text[], %s::text[], %s::smal
 ON CONFLICT DO NOTHING
 """
 
-SELECT_SUBJECT_WRAPS = """
-SELECT k.* FROM unnest(%s) AS n(holder), LATERAL (
-    SELECT holder, epoch, wrap, last_on FROM lethe_vault.wrapped_key
-    WHERE tenant_id = %s AND holder = n.holder AND class = %s AND period = '' AND generation = %s OFFSET 0
-) AS k
-"""
-INSERT_SUBJECT_WRAPS = """
-INSERT INTO lethe_vault.wrapped_key
-    (tenant_id, holder, class, period, generation, epoch, created_on, last_on, wrap, commitment)
-SELECT %s, n.holder, %s, '', %s, %s, %s, %s, n.wrap, n.commitment FROM unnest(%s, %s, %s) AS n(holder, wrap, commitment)
-ON CONFLICT DO NOTHING
-"""
-SELECT_HOLDER_TOMBSTONES = """
-SELECT t.* FROM unnest(%s) AS n(holder), LATERAL (
-    SELECT holder FROM lethe_vault.tombstone
-    WHERE tenant_id = %s AND holder = n.holder AND class IN (%s, '*') AND period IN ('', '*')
-        AND generation IN (%s, 0) OFFSET 0
-) AS t
-"""
-# A clock only moves forward: what arrives late does not shorten anything.
-TOUCH = """
-UPDATE lethe_vault.wrapped_key k SET last_on = n.used_on
-FROM unnest(%s::bytea[], %s::date[]) AS n(holder, used_on)
-WHERE k.tenant_id = %s AND k.holder = n.holder AND k.class = %s AND k.period = '' AND k.generation = %s
-    AND k.last_on < n.used_on
-"""
-SELECT_DUE = """
-SELECT holder, generation, last_on FROM lethe_vault.wrapped_key
-WHERE tenant_id = %s AND class = %s AND period = '' AND (holder, generation) > (%s, %s) AND last_on <= %s
-    AND holder <> ''
-ORDER BY holder, generation LIMIT %s
-"""
-
 SELECT_PERIODS = """
 SELECT period FROM lethe_vault.wrapped_key
 WHERE tenant_id = %s AND holder = %s AND class = %s AND period <> '' AND period < %s COLLATE "C" ORDER BY period
@@ -134,11 +111,14 @@ class Vault:
         *,
         clock: Clock | None = None,
         journal: TombstoneJournal | None = None,
+        minimums: Minimums | None = None,
     ) -> None:
         self._pool = pool
         self._provider = provider
         self._clock = clock or _utc_now
         self._shredder = Shredder(journal)
+        self._subject_keys = SubjectKeys(provider, self._clock)
+        self.minimums = minimums or Minimums()
 
     @property
     def pool(self) -> Pool:
@@ -149,6 +129,11 @@ class Vault:
     def provider(self) -> EpochKeyProvider:
         """Where the epoch keys are held."""
         return self._provider
+
+    def newest_epoch(self) -> int:
+        """The epoch that wraps are written under."""
+        with self._pool.transaction() as connection:
+            return newest_epoch(connection, self._provider)
 
     def find(self, tenant: UUID, names: Sequence[KeyName]) -> Found:
         """The living keys and the tombstones among `names`; a name in neither is simply absent."""
@@ -178,32 +163,24 @@ class Vault:
         kids: Sequence[bytes],
         *,
         generation: int = 1,
-        used_on: date | None = None,
+        used_on: date | Mapping[bytes, date] | None = None,
     ) -> dict[bytes, bytes]:
         """As `ensure`, for one class of many persons (kids of 16 bytes), by kid; a kid with a tombstone is absent.
 
-        `used_on` is the day that a new key's clock starts on; that of an older key is moved by `touch`.
+        `used_on` is the day that a new key's clock starts on, or that of each; an older key's is moved by `touch`.
         """
         with self._pool.transaction() as connection:
             connection.execute(LOCK_SHARED, (str(tenant),))
-            values = (Bytes16Array(kids), tenant, retention_class, generation)
-            gone = {row[0] for row in connection.execute(SELECT_HOLDER_TOMBSTONES, values, binary=True)}
-            living = [kid for kid in kids if kid not in gone] if gone else kids
-            found = self._find_subject_keys(connection, tenant, retention_class, generation, living)
-            missing = [kid for kid in living if kid not in found]
-            if missing:
-                made = self._insert_subject_keys(connection, tenant, retention_class, generation, missing, used_on)
-                found |= made or self._find_subject_keys(connection, tenant, retention_class, generation, missing)
-        return found
+            return self._subject_keys.ensure(connection, tenant, retention_class, generation, kids, used_on)
 
     def touch(self, tenant: UUID, retention_class: str, used: Mapping[bytes, date], *, generation: int = 1) -> int:
         """Something happened on these days that keeps these persons' keys alive; returns how many clocks moved."""
-        if not used:
-            return 0
-        holders = sorted(used)
-        values = (holders, [used[holder] for holder in holders], tenant, retention_class, generation)
-        with self._pool.transaction() as connection:
-            return connection.execute(TOUCH, values).rowcount
+        moved = 0
+        for day, holders in sorted(by_day(used).items()):
+            # A transaction for each day: keys are locked in their order within one, so that two never block each other.
+            with self._pool.transaction() as connection:
+                moved += subject_keys.touch(connection, tenant, retention_class, generation, day, holders)
+        return moved
 
     def keys_due(
         self,
@@ -215,42 +192,37 @@ class Vault:
         limit: int = DUE_PER_PAGE,
     ) -> list[DueKey]:
         """Persons' keys of a class that nothing kept alive after `last_on`, in order of holder and generation."""
-        values = (tenant, retention_class, *after, last_on, limit)
         with self._pool.transaction() as connection:
-            return [DueKey(bytes(row[0]), row[1], row[2]) for row in connection.execute(SELECT_DUE, values)]
+            return subject_keys.due(connection, tenant, retention_class, last_on, after, limit)
 
-    def _find_subject_keys(
-        self, connection: Connection[Any], tenant: UUID, retention_class: str, generation: int, kids: Sequence[bytes]
-    ) -> dict[bytes, bytes]:
-        values = (Bytes16Array(kids), tenant, retention_class, generation)
-        before, after = _subject_wrap_aad(tenant, retention_class, generation)
-        return {
-            holder: open_box(self._provider.key(epoch), wrap, before + holder + after + _epoch_field(epoch))
-            for holder, epoch, wrap, _ in connection.execute(SELECT_SUBJECT_WRAPS, values, binary=True)
-        }
+    def generations(self, tenant: UUID, retention_class: str, kids: Sequence[bytes]) -> dict[bytes, Generations]:
+        """Every living generation of these persons' keys (kids of 16 bytes), opened; who has none is absent."""
+        with self._pool.transaction() as connection:
+            living, newest = generations.read(connection, tenant, retention_class, kids)
+            by_generation: dict[int, list[generations.Served]] = {}
+            for served in living:
+                by_generation.setdefault(served.generation, []).append(served)
+            found: dict[bytes, dict[int, GenerationKey]] = {kid: {} for kid in newest}
+            for number, those in by_generation.items():
+                holders = [served.holder for served in those]
+                keys = self._subject_keys.find(connection, tenant, retention_class, number, holders)
+                for holder, _, serves_from, serves_until in those:
+                    if holder in keys:
+                        held = GenerationKey(number, keys[holder], serves_from, serves_until)
+                        found[holder][number] = held
+        return {kid: Generations(newest[kid], living_keys) for kid, living_keys in found.items()}
 
-    def _insert_subject_keys(
-        self,
-        connection: Connection[Any],
-        tenant: UUID,
-        retention_class: str,
-        generation: int,
-        kids: Sequence[bytes],
-        used_on: date | None,
-    ) -> dict[bytes, bytes]:
-        """New keys for these kids; empty if another process made one of them at the same time."""
-        epoch = self._provider.current()
-        epoch_key = self._provider.key(epoch)
-        before, after = _subject_wrap_aad(tenant, retention_class, generation)
-        after += _epoch_field(epoch)
-        made = {kid: os.urandom(KEY_BYTES) for kid in kids}
-        wraps = BytesArray(seal_box(epoch_key, key, before + kid + after) for kid, key in made.items())
-        commitments = BytesArray(key_commitment(key) for key in made.values())
-        today = self._clock().date()
-        days = (today, used_on or today)
-        values = (tenant, retention_class, generation, epoch, *days, Bytes16Array(made), wraps, commitments)
-        inserted = connection.execute(INSERT_SUBJECT_WRAPS, values).rowcount
-        return made if inserted == len(made) else {}
+    def serve(
+        self, tenant: UUID, retention_class: str, changes: Sequence[tuple[bytes, int, int]], month: str, today: date
+    ) -> set[bytes]:
+        """From a month on, let one generation of a person's key take over from another: kid, before, next.
+
+        Returns whose next generation lives. The clock of the next starts today.
+        """
+        if not changes:
+            return set()
+        with self._pool.transaction() as connection:
+            return generations.serve(connection, tenant, retention_class, changes, month, today)
 
     def destroy_holder(
         self,
@@ -266,9 +238,37 @@ class Vault:
 
         Idempotent: a second call destroys nothing more and answers as the first one did.
         """
+        minimums = self.minimums.months_of(tenant)
         with self._pool.transaction() as connection:
             connection.execute(LOCK_EXCLUSIVE, (str(tenant),))
+            self.minimums.require_holder(connection, tenant, minimums, holder, keep, when)
             return self._shredder.destroy_holder(connection, tenant, holder, keep, when, cause, certificate)
+
+    def living_classes(self, tenant: UUID, holder: bytes) -> frozenset[str]:
+        """The classes of which a holder has a key."""
+        with self._pool.transaction() as connection:
+            return living_classes(connection, tenant, holder)
+
+    def rehome(self, tenant: UUID, holder: bytes, classes: Collection[str]) -> int:
+        """Move what is kept of an erased person's records to a new random holder; returns how many keys."""
+        with self._pool.transaction() as connection:
+            connection.execute(LOCK_SHARED, (str(tenant),))
+            return rehome(connection, self._provider, tenant, holder, classes, self._clock().date())
+
+    def mix_rehomed(self, tenant: UUID, before: date) -> int:
+        """Write some of what was rehomed before a day anew, in no order; returns how many keys, 0 if none is left."""
+        with self._pool.transaction() as connection:
+            connection.execute(LOCK_SHARED, (str(tenant),))
+            return mix_rehomed(connection, self._provider, tenant, before)
+
+    def rehome_again(self, tenant: UUID, classes: Collection[str]) -> int:
+        """Move what is kept of erased persons and stands at a holder with tombstones: a restored vault has it there.
+
+        Every tombstone of these persons must be here, or a key that is to go would get away. Returns how many keys.
+        """
+        with self._pool.transaction() as connection:
+            marked = kept_under_tombstones(connection, tenant, classes)
+        return sum(self.rehome(tenant, holder, kept) for holder, kept in marked.items())
 
     def destroy_keys(
         self, tenant: UUID, names: Sequence[KeyName], *, when: datetime, cause: str, certificate: str | None = None
@@ -277,9 +277,32 @@ class Vault:
 
         A period key that is named here raises the floor of its class.
         """
+        minimums = self.minimums.months_of(tenant)
         with self._pool.transaction() as connection:
             connection.execute(LOCK_EXCLUSIVE, (str(tenant),))
+            self.minimums.require_names(connection, tenant, minimums, names, when)
             return self._shredder.destroy_keys(connection, tenant, names, when, cause, certificate)
+
+    def destroy_condemned(
+        self,
+        sentence: Sentence,
+        *,
+        after: tuple[bytes, int],
+        limit: int,
+        when: datetime,
+        cause: str,
+        certificate: str | None = None,
+    ) -> Executed:
+        """Destroy the next keys that an item of a plan condemned, but of nobody who was active since, as one batch."""
+        minimums = self.minimums.months_of(sentence.tenant)
+        with self._pool.transaction() as connection:
+            connection.execute(LOCK_EXCLUSIVE, (str(sentence.tenant),))
+            doomed, spared = condemned.waiting(connection, sentence, after, limit)
+            self.minimums.require_names(connection, sentence.tenant, minimums, doomed, when)
+            went = self._shredder.destroy_keys(connection, sentence.tenant, doomed, when, cause, certificate)
+            condemned.set_fates(connection, sentence, doomed, spared)
+        last = max([*doomed, *spared], default=None)
+        return Executed(went, len(spared), (last.holder, last.generation) if last else None)
 
     def destroy_class(
         self, tenant: UUID, retention_class: str, *, when: datetime, cause: str, certificate: str | None = None
@@ -288,12 +311,26 @@ class Vault:
 
         Persons' keys of the class are useless from then on; `purge_class` deletes them afterwards.
         """
+        minimums = self.minimums.months_of(tenant)
         with self._pool.transaction() as connection:
             connection.execute(LOCK_EXCLUSIVE, (str(tenant),))
+            self.minimums.require_class(connection, tenant, minimums, retention_class, when)
             return self._shredder.destroy_class(connection, tenant, retention_class, when, cause, certificate)
 
+    def told_of(self, tenant: UUID, names: Sequence[KeyName]) -> list[DestroyedKey]:
+        """The keys that went under exactly these tombstones, with their commitments; of unknown ones there are none."""
+        with self._pool.transaction() as connection:
+            return self._shredder.told_of(connection, tenant, names)
+
+    def told_of_class(self, tenant: UUID, retention_class: str) -> list[DestroyedKey]:
+        """The keys that went when `destroy_class` destroyed this class."""
+        return self.told_of(tenant, [KeyName(TENANT_HOLDER, retention_class, TOMBSTONE_ALL, EVERY_GENERATION)])
+
     def purge_class(self, tenant: UUID, retention_class: str, *, limit: int = DUE_PER_PAGE) -> int:
-        """Delete some persons' keys of a class that `destroy_class` destroyed; 0 when none is left."""
+        """Delete some persons' keys of a class that `destroy_class` destroyed; 0 when none is left.
+
+        What is kept of a period for held persons stays. Nobody may be held: a person's own keys tell who they are.
+        """
         with self._pool.transaction() as connection:
             return self._shredder.purge_class(connection, tenant, retention_class, limit)
 
@@ -310,6 +347,33 @@ class Vault:
         """Destroy a class's key of one period, for everybody. Returns how many keys went; idempotent."""
         name = KeyName(TENANT_HOLDER, retention_class, period)
         return len(self.destroy_keys(tenant, [name], when=when, cause=cause, certificate=certificate))
+
+    def replay(self, tombstones: Sequence[Tombstone]) -> None:
+        """Destroy again what a restore brought back: these were noted as destroyed, and are not here.
+
+        One transaction for each run of one holder, so that nobody's records are found half destroyed.
+        """
+        for (tenant, _), run in groupby(tombstones, key=lambda tombstone: (tombstone.tenant, tombstone.holder)):
+            with self._pool.transaction() as connection:
+                connection.execute(LOCK_EXCLUSIVE, (str(tenant),))
+                for tombstone in run:
+                    self._shredder.replay(connection, tombstone)
+
+    def write_off(self, tenant: UUID, names: Sequence[KeyName], *, when: datetime) -> int:
+        """Tombstones for keys that are lost, so that none is made under their names; returns how many there were.
+
+        Destroys nothing: of a key that is here nothing is written, so minimums have no say. Idempotent.
+        """
+        with self._pool.transaction() as connection:
+            connection.execute(LOCK_EXCLUSIVE, (str(tenant),))
+            return self._shredder.write_off(connection, tenant, names, when)
+
+    def known_tombstones(self, tombstones: Sequence[Tombstone]) -> list[bool]:
+        """Which of these stand here, or say only that a key was lost which is here, in the order given."""
+        if not tombstones:
+            return []
+        with self._pool.transaction() as connection:
+            return self._shredder.known(connection, tombstones)
 
     def escrow(self, tenant: UUID, scopes: Mapping[KeyName, bytes]) -> None:
         """Keep the two-key K of held persons, by kid, class and period, before the period's key goes.
@@ -332,6 +396,11 @@ class Vault:
             rows = connection.execute(SELECT_PERIODS, (tenant, TENANT_HOLDER, retention_class, before)).fetchall()
         return [row[0] for row in rows]
 
+    def floors(self, tenant: UUID, classes: Collection[str]) -> dict[str, str]:
+        """The last period of each of these classes up to which everything was destroyed; a class without is absent."""
+        with self._pool.transaction() as connection:
+            return dict(connection.execute(SELECT_FLOORS, (tenant, sorted(classes))).fetchall())
+
     def newest_generation(self, tenant: UUID, holder: bytes, retention_class: str) -> int:
         """The highest generation of a key, 1 if there is none."""
         with self._pool.transaction() as connection:
@@ -347,11 +416,12 @@ class Vault:
         # they win: what a restore or a hand brought back does not open (I5).
         tombstones = self._tombstones(connection, tenant, names)
         keys = {}
-        for holder, retention_class, period, generation, epoch, wrap in wraps:
+        for holder, retention_class, period, generation, epoch, wrap, rolled in wraps:
             name = KeyName(bytes(holder), retention_class, period, generation)
             if name in tombstones:
                 continue
-            keys[name] = open_box(self._provider.key(epoch), bytes(wrap), _wrap_aad(tenant, name, epoch))
+            refuse_rolled(epoch, rolled)
+            keys[name] = open_box(self._provider.key(epoch), bytes(wrap), wrap_aad(tenant, name, epoch))
         return Found(keys, tombstones)
 
     def _tombstones(self, connection: Connection[Any], tenant: UUID, names: Sequence[KeyName]) -> dict[KeyName, Erased]:
@@ -375,10 +445,10 @@ class Vault:
     ) -> dict[KeyName, bytes]:
         """New keys for these names; empty if another process made one of them at the same time."""
         self._refuse_below_floor(connection, tenant, names)
-        epoch = self._provider.current()
+        epoch = newest_epoch(connection, self._provider)
         epoch_key = self._provider.key(epoch)
         made = {name: given[name] if given is not None else os.urandom(KEY_BYTES) for name in names}
-        wraps = [seal_box(epoch_key, key, _wrap_aad(tenant, name, epoch)) for name, key in made.items()]
+        wraps = [seal_box(epoch_key, key, wrap_aad(tenant, name, epoch)) for name, key in made.items()]
         commitments = [key_commitment(key) for key in made.values()]
         columns = [list(column) for column in zip(*names, strict=True)]
         today = self._clock().date()
@@ -424,27 +494,3 @@ def _refuse_destroyed(found: Found) -> None:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def _subject_wrap_aad(tenant: UUID, retention_class: str, generation: int) -> tuple[bytes, bytes]:
-    """What stands before and after the kid in `_wrap_aad` of a person's key, but for the epoch."""
-    before, after = _wrap_aad(tenant, KeyName(_SIXTEEN, retention_class, "", generation), 0).split(_SIXTEEN)
-    return before, after[: -len(_epoch_field(0))]
-
-
-def _epoch_field(epoch: int) -> bytes:
-    return length_prefixed(epoch.to_bytes(4, "big"))
-
-
-_SIXTEEN = b"kid of 16 bytes."
-
-
-def _wrap_aad(tenant: UUID, name: KeyName, epoch: int) -> bytes:
-    return length_prefixed(
-        tenant.bytes,
-        name.holder,
-        name.retention_class.encode(),
-        name.period.encode(),
-        name.generation.to_bytes(2, "big"),
-        epoch.to_bytes(4, "big"),
-    )

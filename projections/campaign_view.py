@@ -62,6 +62,11 @@ SELECT t.position, c.hour, c.kind, c.rule, c.count FROM lethe_read.tracking t LE
 ) AS c ON true
 WHERE t.tenant_id = %s AND t.projection = %s AND t.live
 """
+# Of a month whose figures were published nothing is counted by the hour any more (retention/aggregates.py).
+SELECT_PUBLISHED_MONTHS = "SELECT month FROM lethe.published_aggregate WHERE tenant_id = %s AND subject = ''"
+SELECT_PUBLISHED = """
+SELECT month, figures, withheld FROM lethe_read.published_aggregate WHERE tenant_id = %s AND subject = %s ORDER BY month
+"""
 DELETE_SOME = """
 DELETE FROM lethe.campaign_count WHERE tenant_id = %s AND generation = %s AND (campaign_id, hour, kind, rule) IN (
     SELECT campaign_id, hour, kind, rule FROM lethe.campaign_count WHERE tenant_id = %s AND generation = %s LIMIT %s
@@ -72,6 +77,7 @@ Key = tuple[str, str, str, str]
 """Campaign (hex), hour (as entries write it, to the hour), kind, rule."""
 
 Counter = dict[Key, int]
+MONTH_CHARACTERS = len("2026-11")
 _CAMPAIGN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -84,10 +90,20 @@ class HourCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class MonthFigures:
+    """What was published of a month before its keys went: figures of at least ten, and the kinds not told."""
+
+    month: str
+    figures: Mapping[str, int]
+    withheld: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CampaignCounts:
     """What became of one campaign, as far as the log was counted: up to `position`.
 
-    `by_kind` has every kind, 0 where nothing happened; `refused_by_rule` and `findings` break two of them down.
+    `by_kind` has every kind, 0 where nothing happened; `refused_by_rule` and `findings` break two of them down. Months
+    whose keys are gone stand in `published` and in nothing else.
     """
 
     campaign_id: UUID
@@ -96,6 +112,7 @@ class CampaignCounts:
     refused_by_rule: Mapping[str, int]
     findings: Mapping[str, int]
     by_hour: list[HourCounts] = field(default_factory=list)
+    published: list[MonthFigures] = field(default_factory=list)
 
 
 class CampaignView:
@@ -110,9 +127,10 @@ class CampaignView:
     def apply(self, connection: Connection[Any], ledger: Ledger, generation: int, rows: Rows) -> None:
         """Add a window to the counts."""
         counts = count(rows)
-        if not counts:
+        closed = {row[0] for row in connection.execute(SELECT_PUBLISHED_MONTHS, (ledger.tenant,))} if counts else ()
+        keys = sorted(key for key in counts if key[1][:MONTH_CHARACTERS] not in closed)
+        if not keys:
             return
-        keys = sorted(counts)
         columns = (
             [UUID(campaign) for campaign, _, _, _ in keys],
             [datetime(int(h[:4]), int(h[5:7]), int(h[8:10]), int(h[11:13]), tzinfo=UTC) for _, h, _, _ in keys],
@@ -132,6 +150,7 @@ def campaign_counts(reader: ReaderPool, tenant: UUID, campaign_id: UUID) -> Camp
     """What became of a campaign; all zero if it is unknown or nothing was counted yet."""
     with reader.tenant(tenant) as connection:
         rows = connection.execute(SELECT_COUNTS, (campaign_id, tenant, NAME), binary=True).fetchall()
+        told = connection.execute(SELECT_PUBLISHED, (tenant, campaign_id.hex)).fetchall()
     by_kind = dict.fromkeys(KINDS, 0)
     refused: dict[str, int] = {}
     findings: dict[str, int] = {}
@@ -147,7 +166,8 @@ def campaign_counts(reader: ReaderPool, tenant: UUID, campaign_id: UUID) -> Camp
             by_rule = refused if kind == REFUSED else findings
             by_rule[rule] = by_rule.get(rule, 0) + number
     by_hour = [HourCounts(hour, hours[hour]) for hour in sorted(hours)]
-    return CampaignCounts(campaign_id, position, by_kind, refused, findings, by_hour)
+    published = [MonthFigures(month, figures, tuple(withheld)) for month, figures, withheld in told]
+    return CampaignCounts(campaign_id, position, by_kind, refused, findings, by_hour, published)
 
 
 def count(rows: Rows) -> Counter:

@@ -1,15 +1,15 @@
 """The audit trail, searched: which events of the log answer a question, page by page, opened for those who may.
 
 Three ways through the log, all in its order: by position; by streams, for one stream or for a person (their own
-stream and every message of theirs, whose ids are computed and stand nowhere); and by campaign, which is by position
-with a filter. `recorded_at` never runs backwards along the positions (I3), so a time is found by halving. The work
-of one page is bounded: where a filter matches rarely, a page holds fewer events than asked for and says where to go
-on.
+stream, every message of theirs and their records, whose ids are computed and stand nowhere); and by campaign, which
+is by position with a filter. `recorded_at` never runs backwards along the positions (I3), so a time is found by
+halving. The work of one page is bounded: where a filter matches rarely, a page holds fewer events than asked for and
+says where to go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,10 +21,12 @@ from domain.campaign import Campaign
 from domain.facts import TOPICS, Fact, personal_fields, plain_fields
 from domain.ids import from_micros, month_of, previous_month
 from domain.personal import Erased, Feed, Personal, SuppressionData
+from domain.records import FACT_OF_CLASS
 from ledger.application import Ledger
 from ledger.arrays import Uuid16Array
 from ledger.errors import KeyMissing, TamperError
 from ledger.keyring import LINK
+from ledger.link_generations import PastLinks
 from ledger.links import link_scope, message_id
 from ledger.mapper import Holder, LedgerEvent
 from ledger.recorder import ledger_event
@@ -140,6 +142,8 @@ def search(ledger: Ledger, question: Question, *, opened: bool) -> Page:
             return page
         page.subject = UUID(bytes=person.person.subject)
         holders = _messages_of(ledger, person, question.campaign)
+        if question.campaign is None:
+            holders |= ledger.records.streams.of(person.person.records_kid, _record_classes(topics))
         streams = [page.subject, *holders]
     if question.stream is not None:
         streams = [s for s in (streams if streams is not None else [question.stream]) if s == question.stream]
@@ -249,16 +253,37 @@ def _messages_of(ledger: Ledger, person: StandingRow, campaign_id: UUID | None) 
         for c, campaign in campaigns.items()
         if campaign_id in (None, c) and (months := _link_months(campaign, first_month, now))
     }
-    names = {month: KeyName(TENANT_HOLDER, LINK, month) for months in wanted.values() for month in months}
+    holders: dict[UUID, Holder] = {}
+    for month, scope, holder in _link_scopes(ledger, person, {month for months in wanted.values() for month in months}):
+        ids = (message_id(scope, c.bytes) for c, months in wanted.items() if month in months)
+        holders.update((UUID(bytes=stream), holder) for stream in ids)
+    return holders
+
+
+def _link_scopes(ledger: Ledger, person: StandingRow, months: Set[str]) -> Iterator[tuple[str, bytes, Holder]]:
+    """K_link of a person in each of these months that still has one, and with whose keys its messages open.
+
+    Of a person under a legal hold K_link itself may be kept after the month's key went.
+    """
+    kid = person.person.kid
+    names = {month: KeyName(TENANT_HOLDER, LINK, month) for month in months}
     keys = ledger.keyring.find(names.values()).keys if names else {}
-    scopes = {m: link_scope(person.person.link_key, keys[name]) for m, name in names.items() if name in keys}
-    holder = Holder(person.person.kid, person.person.link_generation)
-    return {
-        UUID(bytes=message_id(scopes[month], campaign.bytes)): holder
-        for campaign, months in wanted.items()
-        for month in months
-        if month in scopes
-    }
+    links = PastLinks(ledger.services.vault, ledger.tenant)
+    kept: dict[KeyName, str] = {}
+    for month, name in names.items():
+        link = links.link_for(person, month)
+        if link is not None and name in keys:
+            yield month, link_scope(link[0], keys[name]), Holder(kid, link[1])
+        elif link is not None:
+            kept[KeyName(kid, LINK, month, link[1])] = month
+    escrowed = ledger.keyring.find(kept).keys if kept else {}
+    for name, scope in escrowed.items():
+        yield kept[name], scope, Holder(kid, name.generation)
+
+
+def _record_classes(topics: Sequence[str]) -> set[str]:
+    """The classes of records that one of these topics tells of."""
+    return {name for name, fact_class in FACT_OF_CLASS.items() if fact_class.TOPIC in topics}
 
 
 def _link_months(campaign: Campaign, first_month: str, now: datetime) -> list[str]:

@@ -21,13 +21,14 @@ from ledger.connections import Pool
 from projections.alone import alone
 from projections.batches import AsyncProjection, take_batch
 from projections.errors import RebuildRunning, UnknownProjection
+from projections.holds import HOLDS, rebuild_holds
 from projections.log import end_of_log
 from projections.rebuild_inline import READERS_GRACE_SECONDS, ROWS_PER_DELETE, InlineRebuild, Progress
 from projections.tracking import Tracked, all_tracked, start, take, take_generation
 from projections.worker import ASYNC_PROJECTIONS
 
 STANDING = "standing"
-REBUILDABLE = (STANDING, *(projection.name for projection in ASYNC_PROJECTIONS))
+REBUILDABLE = (STANDING, HOLDS, *(projection.name for projection in ASYNC_PROJECTIONS))
 
 LAST_STRETCH_EVENTS = 10_000
 
@@ -63,12 +64,14 @@ def rebuild(
         if name == STANDING:
             inline = InlineRebuild(ledger, rebuilder, grace_seconds=grace_seconds)
             return Rebuilt(name, inline.run(progress))
+        if name == HOLDS:
+            return Rebuilt(name, rebuild_holds(ledger, rebuilder, progress))
         return Rebuilt(name, _AsyncRebuild(ledger, rebuilder, _projection(name)).run(progress))
 
 
 def clear_leftovers(ledger: Ledger, pool: Pool) -> None:
     """Delete the rows of generations that do not serve, unless a rebuild is running. Wanted after one was killed."""
-    for name in REBUILDABLE:
+    for name in (n for n in REBUILDABLE if n != HOLDS):  # Those are written in one transaction.
         try:
             with _alone(pool, ledger.tenant, name):
                 if name == STANDING:

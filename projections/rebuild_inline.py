@@ -147,7 +147,7 @@ class InlineRebuild:
             persons = refold(locked.connection, self._ledger, streams, last)
             if any(person.unopened for person in persons):
                 raise RebuildRefused(_UNOPENED)
-            write_persons(locked.connection, self._book, self._tenant, self._next, persons)
+            write_persons(locked, self._book, self._ledger, self._next, persons)
             self._take_lists(locked.connection, after, last)
             values = (self._next, self._tenant, self._serving)
             if locked.connection.execute(SERVE_GENERATION, values).rowcount != 1:
@@ -164,7 +164,7 @@ class InlineRebuild:
             settled = [person for person in persons if person.stream not in moved_on]
             if any(person.unopened for person in settled):
                 raise RebuildRefused(_UNOPENED)
-            write_persons(locked.connection, self._book, self._tenant, self._next, settled)
+            write_persons(locked, self._book, self._ledger, self._next, settled)
 
     def _take_lists(self, connection: Connection[Any], after: int, last: int) -> None:
         """Suppressions and campaigns, in order of the log."""

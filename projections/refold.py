@@ -1,9 +1,9 @@
 """Persons as their streams tell them: what the inline standing projection is built again from.
 
-Address, country and birth date are opened, everything else of a standing stands in the plain fields. The kid is the
-one the envelopes name, the link key comes from the vault, the fingerprint from the opened address under the newest
-pepper; addresses a person had before become aliases. Whose erasure was intended comes to nothing, and nothing of
-theirs is opened on the way.
+Address, country, birth date and the accounts that a person holds are opened, everything else of a standing stands in
+the plain fields. The kid is the one the envelopes name, the link keys come from the vault when the row is written, the
+fingerprint from the opened address under the newest pepper; addresses a person had before become aliases. Whose erasure
+was intended comes to nothing, and nothing of theirs is opened on the way.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ import orjson
 from psycopg import Connection
 
 from domain.facts import NIL, Fact, opened, upcast
-from domain.personal import Erased
+from domain.personal import Erased, Identity
 from domain.standing import Standing
-from domain.subject import ContactAdded, ContactCorrected, ErasureIntended, evolve
+from domain.subject import AccountAssigned, ContactAdded, ContactCorrected, ErasureIntended, evolve
+from ledger.append import LockedTenant
 from ledger.application import Ledger
 from ledger.arrays import Bytes16Array, Uuid16Array
 from ledger.entry import parse_entry_time
 from ledger.keyring import LINK
-from ledger.links import handle_of
+from ledger.link_generations import linked
+from ledger.links import handle_of, records_kid_of
 from ledger.mapper import LedgerEvent
 from ledger.recorder import ledger_event
-from ledger.standing_row import Person, StandingRow
+from ledger.standing_row import NO_KEY, Person, StandingRow
 from ledger.vault import KeyName, erased_or_missing
 from projections.identity import find_identity_keys, kid_of
 from projections.log import every_version
 from projections.standing import InlineStanding
 
-IDENTITY_TOPICS = frozenset(every_version((ContactAdded.TOPIC, ContactCorrected.TOPIC)))
+IDENTITY_TOPICS = frozenset(every_version((ContactAdded.TOPIC, ContactCorrected.TOPIC, AccountAssigned.TOPIC)))
 ERASURE_TOPICS = frozenset(every_version((ErasureIntended.TOPIC,)))
 
 # Sealed parts are read where they are opened, and left where they are not.
@@ -64,17 +66,24 @@ def refold(connection: Connection[Any], ledger: Ledger, streams: Sequence[UUID],
     events = [ledger_event(row) for row in connection.execute(SELECT_STREAMS, values, binary=True)]
     told = [(stream, list(run)) for stream, run in groupby(events, key=_stream)]
     living = [(stream, run) for stream, run in told if not any(event.topic in ERASURE_TOPICS for event in run)]
-    find_identity_keys(ledger.keyring, (e for _, run in living for e in run if e.topic in IDENTITY_TOPICS), LINK)
+    find_identity_keys(ledger.keyring, (e for _, run in living for e in run if e.topic in IDENTITY_TOPICS))
     gone = [Refolded(stream) for stream in {stream for stream, _ in told} - {stream for stream, _ in living}]
     return gone + [_person(ledger, stream, run) for stream, run in living]
 
 
 def write_persons(
-    connection: Connection[Any], book: InlineStanding, tenant: UUID, generation: int, persons: Sequence[Refolded]
+    locked: LockedTenant, book: InlineStanding, ledger: Ledger, generation: int, persons: Sequence[Refolded]
 ) -> None:
-    """Put persons into a generation, in place of what it may hold of them."""
-    rows = [person.row for person in persons if person.row is not None]
-    aliases = [(alias, person.row.person) for person in persons if person.row is not None for alias in person.aliases]
+    """Put persons into a generation, in place of what it may hold of them. The head lock keeps their links still."""
+    connection, tenant = locked.connection, ledger.tenant
+    with_links = _linked(locked, book, ledger, [person.row for person in persons if person.row is not None])
+    rows = list(with_links.values())
+    aliases = [
+        (alias, with_links[person.row.fingerprint].person)
+        for person in persons
+        if person.row is not None
+        for alias in person.aliases
+    ]
     if aliases:
         connection.execute(DELETE_STANDING, (tenant, generation, Bytes16Array(alias for alias, _ in aliases)))
     if rows:
@@ -82,6 +91,29 @@ def write_persons(
     book.write(connection, tenant, generation, rows)
     if aliases:
         book.write_aliases(connection, tenant, generation, aliases)
+
+
+def _linked(
+    locked: LockedTenant, book: InlineStanding, ledger: Ledger, rows: Sequence[StandingRow]
+) -> dict[bytes, StandingRow]:
+    """These rows with their link keys, by fingerprint. Raises `KeyMissing` for a person who never had one.
+
+    A generation that the vault let begin, while the row that serves was not written any more, has not begun: a
+    rebuild never goes ahead of what serves, or a message would be sent twice.
+    """
+    if not rows:
+        return {}
+    known = ledger.services.vault.generations(ledger.tenant, LINK, [row.person.kid for row in rows])
+    handles = [row.handle for row in rows]
+    serving = book.read_handles(locked.connection, ledger.tenant, locked.generation, handles)
+    found = {}
+    for row in rows:
+        person = linked(row.person, known.get(row.person.kid))
+        served = serving.get(row.handle)
+        if served is not None and served.person.link_generation < person.link_generation:
+            person = served.person
+        found[row.fingerprint] = StandingRow(row.fingerprint, person, row.standing)
+    return found
 
 
 def _person(ledger: Ledger, stream: UUID, events: Sequence[LedgerEvent]) -> Refolded:
@@ -126,16 +158,16 @@ def _facts(ledger: Ledger, events: Sequence[LedgerEvent]) -> Iterator[Fact]:
 
 
 def _secrets(ledger: Ledger, stream: UUID, events: Sequence[LedgerEvent]) -> Person | None:
-    """The person's kid, link key and handle; None once the link key was destroyed."""
+    """The person's kids and handle, link keys still wanting; None once the identity key was destroyed."""
     kid = next((kid for event in events if event.topic in IDENTITY_TOPICS and (kid := kid_of(event))), None)
     assert kid is not None, "A person's stream begins with a sealed address."
-    name = KeyName(kid, LINK)
+    name = KeyName(kid, Identity.name)
     found = ledger.keyring.find((name,))
-    link_key = found.keys.get(name)
-    if link_key is None:
+    identity = found.keys.get(name)
+    if identity is None:
         erased_or_missing(found, name)
         return None
-    return Person(stream.bytes, kid, handle_of(link_key), link_key, 1)
+    return Person(stream.bytes, kid, handle_of(identity), records_kid_of(identity), NO_KEY)
 
 
 def _stream(event: LedgerEvent) -> UUID:

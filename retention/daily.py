@@ -37,6 +37,10 @@ from projections.change_feed import oldest_day_kept, purge_changes
 from projections.log import end_of_log, first_position_at, read_events, windows
 from projections.rebuild import clear_leftovers
 from projections.suppression import SuppressionTable
+from retention.commitments import publish_commitments
+from retention.erasure_days import complete_certificates, mix_kept_keys, settle_erasures
+from retention.holds import forget_closed_days
+from retention.plan_certificates import certify_plans
 
 ENTRIES_PER_APPEND = 2_000
 """Entries per transaction, so that the tenant's other writers are not kept waiting."""
@@ -92,10 +96,16 @@ def run_daily(ledger: Ledger) -> None:
 
     A rebuild that was killed may have left rows of persons behind, which nothing serves: they go too.
     """
-    now = ledger.clock()
+    now = ledger.services.due_clock()
+    mix_kept_keys(ledger, now)
     close_suppression_days(ledger, now)
+    publish_commitments(ledger, now)
+    settle_erasures(ledger, now)
+    certify_plans(ledger)
+    complete_certificates(ledger, now)
     expire_feed_keys(ledger, now)
     purge_idempotency(ledger, now)
+    forget_closed_days(ledger, now)
     clear_leftovers(ledger, ledger.services.writer)
 
 

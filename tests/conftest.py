@@ -7,6 +7,7 @@ LETHE_TEST_PG_BIN names another PostgreSQL than the wheel's (CI runs the tests m
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from api.bootstrap import Instance, running
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
+from tests.rolls import new_account, own_settings
 from tests.support import SettableClock, chosen_bin_dir, settings_for
 
 # A busy machine makes examples slow, and slow is not wrong: no test of ours measures time.
@@ -40,6 +42,7 @@ def instance(
 ) -> Iterator[Instance]:
     """A running Lethe on the session's server, as the composition root wires it."""
     with running(settings_for(server, tmp_path_factory.mktemp("lethe")), clock=_session_clock) as started:
+        started.services.epochs.adopt(_session_clock())  # Before any test dates keys back, and makes a roll due.
         yield started
 
 
@@ -57,3 +60,16 @@ def ledger(instance: Instance, clock: SettableClock) -> Ledger:
     opened = instance.ledger(uuid4())
     opened.open_account(name="Acme GmbH", pack="mailkai", country="DE", minimum_age=16, actor="cli")
     return opened
+
+
+@pytest.fixture
+def own_instance(server: EmbeddedPostgres, tmp_path: Path, clock: SettableClock) -> Iterator[Instance]:
+    """A running Lethe with databases and epoch keys of its own, for what is about everything in them."""
+    with running(own_settings(server, tmp_path / "own"), clock=clock) as started:
+        yield started
+
+
+@pytest.fixture
+def own_ledger(own_instance: Instance) -> Ledger:
+    """The only account of `own_instance`."""
+    return new_account(own_instance)

@@ -1,22 +1,23 @@
-"""The hard checks: settings, hardware, roles, tenants apart, migrations, silent logs, durability, keys."""
+"""The hard checks: settings, hardware, roles, tenants apart, migrations, silent logs, durability.
+
+Those of what lies outside the databases are in `api/cli/checks_keys.py`.
+"""
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
 
 from api.cli.checks import LEDGER_ROLES, Check, Finding, Patient, State
+from api.cli.checks_keys import KEY_CHECKS
+from api.settings import Settings
 from ledger.embedded import SILENT_LOG
 from ledger.errors import SettingsRefused
-from ledger.key_provider import COPIES_MIN
 from ledger.migrate import pending
-from ledger.sealing import KEY_BYTES, require_aes_hardware
+from ledger.sealing import require_aes_hardware
 
 MAY_CHANGE_EVENTS: Final = """
 SELECT p.name FROM unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS p(name)
@@ -50,11 +51,14 @@ def check_settings(patient: Patient) -> Iterator[Finding]:
         where = "an embedded server" if settings.ledger_url is None else "the databases named"
         yield Finding("settings", "ok", f"laptop, on {where}", hard=True)
         return
-    if not settings.key_folders:
+    chosen = _folders_chosen(settings)
+    if not chosen:
+        name = "LETHE_KEY_FOLDERS" if settings.key_provider == "file" else "LETHE_CUSTODY_FOLDERS"
+        what = "the keys" if settings.key_provider == "file" else "the journal of tombstones"
         yield Finding(
             "settings",
             "fail",
-            "production, and LETHE_KEY_FOLDERS is unset: the keys would lie in LETHE_DATA_DIR",
+            f"production, and {name} is unset: {what} would lie in LETHE_DATA_DIR",
             "Name at least two folders on different disks, neither of them in a database's backup.",
             hard=True,
         )
@@ -67,7 +71,7 @@ def check_settings(patient: Patient) -> Iterator[Finding]:
             "Give LETHE_VAULT_URL a server of its own, so that no backup holds both.",
             hard=True,
         )
-    elif settings.key_folders:
+    elif chosen:
         yield Finding("settings", "ok", "production; ledger and vault are on two servers", hard=True)
 
 
@@ -148,28 +152,6 @@ def check_durability(patient: Patient) -> Iterator[Finding]:
             yield Finding(f"durability: {role}", "ok", "what is acknowledged is on disk", hard=patient.production)
 
 
-def check_keys(patient: Patient) -> Iterator[Finding]:
-    """The epoch keys: at least two folders, closed to others, with equal copies."""
-    folders = patient.settings.folders_for_keys()
-    wrong = list(_wrong_with(folders))
-    advice = (
-        "Make folders and files private (chmod go-rwx) and owned by the user Lethe runs as; restore missing copies."
-    )
-    if wrong:
-        yield Finding("epoch keys", "fail", "; ".join(wrong), advice, hard=True)
-        return
-    epochs = {path.name for folder in folders if folder.exists() for path in folder.glob("epoch-*.key")}
-    if not epochs:
-        yield Finding("epoch keys", "ok", "none yet: the first is made when it is needed", hard=True)
-        return
-    disks = {folder.stat().st_dev for folder in folders}
-    seen = f"{len(epochs)} living, each in {len(folders)} private copies"
-    if len(disks) < COPIES_MIN and patient.production:
-        yield Finding("epoch keys", "warn", f"{seen}, all on one disk", "Put the copies on different disks.", hard=True)
-    else:
-        yield Finding("epoch keys", "ok", seen, hard=True)
-
-
 HARD_CHECKS: Final[tuple[Check, ...]] = (
     check_settings,
     check_hardware,
@@ -178,8 +160,13 @@ HARD_CHECKS: Final[tuple[Check, ...]] = (
     check_migrations,
     check_silent_logs,
     check_durability,
-    check_keys,
+    *KEY_CHECKS,
 )
+
+
+def _folders_chosen(settings: Settings) -> bool:
+    """Somebody chose where what is kept outside the databases lies: epoch keys in files, and the journal."""
+    return bool(settings.key_folders or (settings.custody_folders and settings.key_provider != "file"))
 
 
 def _powers(name: str, connection: Connection[Any], statement: str, what: str) -> Finding:
@@ -191,32 +178,6 @@ def _powers(name: str, connection: Connection[Any], statement: str, what: str) -
     return Finding(
         name, "ok", f"{connection.info.user} cannot change a {what}".replace("a event", "an event"), hard=True
     )
-
-
-def _wrong_with(folders: tuple[Path, ...]) -> Iterator[str]:
-    if len(folders) < COPIES_MIN:
-        yield f"{len(folders)} folder, where {COPIES_MIN} copies are needed"
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        yield "two of the folders are one"
-    held: dict[str, dict[Path, bytes | None]] = {}
-    for folder in folders:
-        if not folder.exists():
-            continue
-        for path in (folder, *sorted(folder.glob("epoch-*.key"))):
-            status = path.stat()
-            private = not stat.S_IMODE(status.st_mode) & 0o077 and status.st_uid == os.geteuid()
-            if not private:
-                yield f"{path} is open to others, or belongs to another user"
-            if path != folder:
-                readable = private or os.access(path, os.R_OK)
-                held.setdefault(path.name, {})[folder] = path.read_bytes() if readable else None
-    for name, copies in held.items():
-        if len(copies) < len(folders):
-            yield f"{name} is in {len(copies)} of {len(folders)} folders"
-        if len(set(copies.values())) > 1:
-            yield f"the copies of {name} differ"
-        if any(copy is not None and len(copy) != KEY_BYTES for copy in copies.values()):
-            yield f"{name} is not {KEY_BYTES} bytes long"
 
 
 def _server(url: str) -> tuple[str, str]:

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from psycopg import Connection
+
 from api.cli.checks import TENANTS_LOOKED_AT_MAX, Check, Finding, Patient, State
+from api.cli.checks_epochs import check_epochs
+from ledger.due_clock import CLOCKS_APART_MAX, SELECT_NOW
 from projections.worker import ASYNC_PROJECTIONS
 
 LAG_WARNED_EVENTS: Final = 100_000
@@ -23,7 +27,13 @@ WHERE h.position > coalesce(t.position, 0)
 """
 COUNT_PARKED_EVENTS: Final = "SELECT count(*) FROM lethe.parked_event"
 COUNT_PARKED_FEEDBACK: Final = "SELECT count(*) FROM lethe.parked_feedback"
-SELECT_UNFINISHED: Final = "SELECT count(*), min(requested_at) FROM lethe.erasure WHERE finished_at IS NULL"
+# Those that wait for a legal hold are not unfinished: they are not due.
+SELECT_UNFINISHED: Final = """
+SELECT count(*), min(requested_at) FROM lethe.erasure WHERE finished_at IS NULL AND state <> 'held'
+"""
+SELECT_HOLDS: Final = """
+SELECT count(*), count(*) FILTER (WHERE review_on < %s), min(review_on) FROM lethe.legal_hold WHERE released_at IS NULL
+"""
 SELECT_CLOCKS: Final = "SELECT clock_timestamp(), (SELECT max(recorded_at) FROM lethe.head WHERE position > 0)"
 
 
@@ -72,6 +82,21 @@ def check_erasures(patient: Patient) -> Iterator[Finding]:
         yield Finding("erasures", state, seen, "" if state == "ok" else advice)
 
 
+def check_holds(patient: Patient) -> Iterator[Finding]:
+    """Every legal hold is looked at again by its review date: what it keeps is kept beyond its time."""
+    for _, connection in patient.on("writer"):
+        row = connection.execute(SELECT_HOLDS.encode(), (datetime.now(UTC).date(),)).fetchone()
+        active, overdue, oldest = row if row else (0, 0, None)
+        if overdue:
+            seen = f"{overdue:,} of {active:,} should have been looked at again, the first by {oldest}"
+            advice = (
+                "lethe hold list shows them. Release what is resolved, or move its date: lethe hold widen --review-on."
+            )
+            yield Finding("legal holds", "warn", seen, advice)
+        else:
+            yield Finding("legal holds", "ok", f"{active:,} active, none overdue" if active else "none")
+
+
 def check_clocks(patient: Patient) -> Iterator[Finding]:
     """This machine's clock, the database's, and the log's last time agree."""
     for _, connection in patient.on("writer"):
@@ -92,9 +117,25 @@ def check_clocks(patient: Patient) -> Iterator[Finding]:
                 f"the log's last event is {ahead:.0f} seconds in the future: a clock has jumped back",
                 "Nothing is reordered; times stand still until the clock has caught up. Check this machine's clock.",
             )
+    for _, connection in patient.on("vault"):
+        yield _vault_clock(connection)
 
 
-WORK_CHECKS: Final[tuple[Check, ...]] = (check_projections, check_parked, check_erasures, check_clocks)
+def _vault_clock(connection: Connection[Any]) -> Finding:
+    """What falls due is destroyed by this clock as well as by ours, and not at all while they are far apart."""
+    before = datetime.now(UTC)
+    row = connection.execute(SELECT_NOW.encode()).fetchone()
+    apart = max(before - row[0], row[0] - datetime.now(UTC), timedelta(0)) if row else timedelta(0)
+    seen = f"the clock of the vault's server is {apart.total_seconds():.1f} seconds from ours"
+    if apart > CLOCKS_APART_MAX:
+        seen += ": nothing is planned, rolled or destroyed"
+    state: State = "fail" if apart > CLOCK_FAILED else "warn" if apart > CLOCK_WARNED else "ok"
+    return Finding("clock: vault", state, seen, "" if state == "ok" else "Let both machines keep time (NTP).")
+
+
+WORK_CHECKS: Final[tuple[Check, ...]] = (
+    *(check_projections, check_parked, check_erasures, check_holds, check_epochs, check_clocks),
+)
 
 
 def _number(connection: Any, statement: str) -> int:

@@ -7,7 +7,7 @@ that their link key leads to, the addresses that lead to them. Nothing is writte
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -17,11 +17,13 @@ from domain.campaign import Campaign
 from domain.ids import month_of, previous_month
 from ledger.application import Ledger
 from ledger.keyring import LINK
+from ledger.link_generations import PastLinks
 from ledger.links import link_scope, message_id
 from ledger.standing_row import StandingRow
 from ledger.vault import TENANT_HOLDER, KeyName
+from retention.outcomes import Kept, kept_classes
 
-SELECT_KEYS: Final = "SELECT class FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = %s ORDER BY class"
+SELECT_KEYS: Final = "SELECT class FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = ANY(%s)"
 STREAMS_PER_READ: Final = 1000
 
 
@@ -35,6 +37,8 @@ class ErasePlan:
     message_events: int = 0
     keys: Counter[str] = field(default_factory=Counter)
     suppressions: int = 0
+    legal_holds: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan for machines."""
@@ -45,11 +49,14 @@ class ErasePlan:
             "message_events": self.message_events,
             "keys": dict(sorted(self.keys.items())),
             "suppressions_kept": self.suppressions,
+            "legal_holds": self.legal_holds,
+            "kept_by_law": dict(sorted(self.kept.items())),
         }
 
 
-def plan_erasure(instance: Instance, ledger: Ledger, emails: list[str]) -> list[ErasePlan]:
+def plan_erasure(instance: Instance, ledger: Ledger, emails: list[str], reason: str) -> list[ErasePlan]:
     """The plan for each address, in order. Raises `InvalidAddress`."""
+    kept = kept_classes(ledger.account(), reason)
     probes = [ledger.fingerprint.every(email) for email in emails]
     book = ledger.services.book
     plans = []
@@ -68,7 +75,9 @@ def plan_erasure(instance: Instance, ledger: Ledger, emails: list[str]) -> list[
             plans.append(ErasePlan(number, held=False, suppressions=len(every)))
         elif row.person.subject not in seen:
             seen.add(row.person.subject)
-            plans.append(_plan(instance, ledger, number, row, campaigns, {*every, *aliases[row.person.subject]}))
+            plan = _plan(instance, ledger, number, row, campaigns, {*every, *aliases[row.person.subject]})
+            _keep(plan, kept)
+            plans.append(plan)
     return plans
 
 
@@ -85,20 +94,32 @@ def _plan(
     streams = list(_message_streams(ledger, row, campaigns))
     for start in range(0, len(streams), STREAMS_PER_READ):
         plan.message_events += len(ledger.log.select_streams(streams[start : start + STREAMS_PER_READ]))
+    with ledger.services.writer.transaction() as connection:
+        plan.legal_holds = len(ledger.hold_book.holding_person_row(connection, ledger.tenant, row))
     with instance.vault_pool.transaction() as connection:
-        plan.keys.update(held for (held,) in connection.execute(SELECT_KEYS, (ledger.tenant, row.person.kid)))
+        holders = [row.person.kid, row.person.records_kid]
+        plan.keys.update(held for (held,) in connection.execute(SELECT_KEYS, (ledger.tenant, holders)))
     return plan
+
+
+def _keep(plan: ErasePlan, kept: Mapping[str, Kept]) -> None:
+    """Take out of the plan what the law keeps, and say under which limb."""
+    for retention_class in plan.keys.keys() & kept.keys():
+        del plan.keys[retention_class]
+        one = kept[retention_class]
+        plan.kept[retention_class] = f"{one.why} (GDPR Art. {one.limb})" if one.limb else one.why
 
 
 def _message_streams(ledger: Ledger, row: StandingRow, campaigns: dict[UUID, Campaign]) -> Iterator[UUID]:
     """The streams that the person's messages would stand in, for every campaign and month."""
     now = month_of(ledger.clock())
+    links = PastLinks(ledger.services.vault, ledger.tenant)
     for campaign_id, campaign in campaigns.items():
         for month in _months(campaign, now):
             name = KeyName(TENANT_HOLDER, LINK, month)
-            key = ledger.keyring.find([name]).keys.get(name)
-            if key is not None:
-                yield UUID(bytes=message_id(link_scope(row.person.link_key, key), campaign_id.bytes))
+            key, link = ledger.keyring.find([name]).keys.get(name), links.link_for(row, month)
+            if key is not None and link is not None:
+                yield UUID(bytes=message_id(link_scope(link[0], key), campaign_id.bytes))
 
 
 def _months(campaign: Campaign, now: str) -> Iterator[str]:

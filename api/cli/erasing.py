@@ -22,7 +22,7 @@ from api.cli.options import (
 )
 from api.cli.output import Output, counted
 from domain.subject import ERASURE_REASONS
-from ledger.erasures import STATE_NOTHING_HELD, ErasureStatus
+from ledger.erasures import STATE_HELD, STATE_NOTHING_HELD, ErasureStatus
 from retention.erasing import ErasureOutcome, finish_erasures
 
 PLANS_SHOWN_MAX: Final = 10
@@ -52,7 +52,7 @@ def erase(
     found = addresses(email, file)
     with ledger_of(account) as (instance, ledger):
         ledger.account()
-        plans = plan_erasure(instance, ledger, found)
+        plans = plan_erasure(instance, ledger, found, reason)
         held = sum(plan.held for plan in plans)
         if dry_run:
             output.answer({"dry_run": True, "plan": [plan.as_dict() for plan in plans]}, *_plan_said(plans))
@@ -78,6 +78,7 @@ def _row(status: ErasureStatus, outcome: ErasureOutcome | None) -> dict[str, Any
         "state": state,
         "keys": outcome.keys if outcome else 0,
         "classes": list(outcome.classes) if outcome else [],
+        "certificate_id": outcome.certificate_id if outcome else None,
     }
 
 
@@ -90,6 +91,7 @@ def _plan_said(plans: list[ErasePlan]) -> list[str]:
         keys = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in sorted(plan.keys.items()))
         said += [
             f"Address {plan.number}: one person.",
+            *(_held_said(plan) if plan.legal_holds else ()),
             f"  keys destroyed:    {counted(sum(plan.keys.values()), 'key')}: {keys}",
             (
                 f"  out of reach then: {counted(sum(plan.events.values()), 'event')} about the person, "
@@ -99,6 +101,7 @@ def _plan_said(plans: list[ErasePlan]) -> list[str]:
                 f"  kept:              {counted(plan.suppressions, 'suppression')} (all mail, cause erased); "
                 "the events themselves, which nobody can open or connect any more"
             ),
+            *(f"  kept by law:       {name}: {why}" for name, why in sorted(plan.kept.items())),
         ]
     if len(plans) > PLANS_SHOWN_MAX:
         rest = plans[PLANS_SHOWN_MAX:]
@@ -106,15 +109,25 @@ def _plan_said(plans: list[ErasePlan]) -> list[str]:
     return said
 
 
+def _held_said(plan: ErasePlan) -> list[str]:
+    holds = counted(plan.legal_holds, "legal hold")
+    return [f"  not now:           {holds}; it waits for the end of the last one, and nothing is sent meanwhile"]
+
+
 def _done_said(statuses: list[ErasureStatus], rows: list[dict[str, Any]]) -> list[str]:
     nothing = sum(status.state == STATE_NOTHING_HELD for status in statuses)
+    waiting = sum(status.state == STATE_HELD for status in statuses)
     keys = sum(row["keys"] for row in rows)
+    forgotten = counted(len(rows) - nothing - waiting, "person", "persons")
     said = [
         (
-            f"{counted(len(rows) - nothing, 'person', 'persons')} forgotten, {counted(keys, 'key')} destroyed: "
+            f"{forgotten} forgotten, {counted(keys, 'key')} destroyed: "
             "nothing of them opens here any more, nor within 60 seconds in any running process."
         )
     ]
+    if waiting:
+        persons = counted(waiting, "person", "persons")
+        said.append(f"{persons} under a legal hold: forgotten when it ends; until then nothing is sent to them.")
     if nothing:
         said.append(f"{counted(nothing, 'address', 'addresses')} not held; suppressed all the same.")
     said.append(

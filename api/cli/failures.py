@@ -22,16 +22,26 @@ from typer.core import TyperGroup
 from api.cli.output import Output
 from api.imports.errors import ImportFileError
 from api.logs import places
+from domain.account import AccountRefused
 from domain.address import InvalidAddress
+from domain.adoption import AdoptionRefused
 from domain.campaign import CampaignNotOpen
 from domain.facts import UnknownTopic
+from domain.hold import HoldRefused
 from domain.scope import InvalidScope
 from domain.subject_commands import CommandRefused
 from ledger import errors as ledger
+from ledger.certificate_format import CertificateRefused
 from ledger.embedded import EmbeddedPostgresError
+from ledger.signing import SignatureRefused
 from projections.errors import ProjectionError
 from projections.history import EventUnreadable
+from retention.apply import PlanBusy, PlanIncomplete
+from retention.certificate_store import UnknownCertificate
 from retention.erasing import ErasureIncomplete
+from retention.horizon import RollRunning
+from retention.pack import PackInvalid, UnknownPack
+from retention.plan_file import PlanInvalid, PlanRefused
 
 AS_JSON: Final = "lethe.json"
 """Under this name a command's `--json` is noted in click's context, so that its failure is told in JSON too."""
@@ -48,6 +58,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 5
     INCIDENT = 6
     SETTINGS = 7
+    TOO_LATE = 8
     FAULT = 70
     INTERRUPTED = 130
 
@@ -61,6 +72,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.NOT_FOUND: "no such account, campaign, contact or file",
     ExitCode.INCIDENT: "a key is missing or something was changed: look into it",
     ExitCode.SETTINGS: "a setting is missing or would break a promise",
+    ExitCode.TOO_LATE: "a hold comes too late, for all or for a part that is named: the destruction was recorded first",
     ExitCode.FAULT: "a fault of the program",
     ExitCode.INTERRUPTED: "interrupted",
 }
@@ -96,16 +108,35 @@ FAILURES: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
     (ledger.UnknownAccount, Failure(ExitCode.NOT_FOUND, "unknown_account")),
     (ledger.UnknownCampaign, Failure(ExitCode.NOT_FOUND, "unknown_campaign")),
     (ledger.UnknownSubject, Failure(ExitCode.NOT_FOUND, "unknown_contact")),
+    (ledger.UnknownHold, Failure(ExitCode.NOT_FOUND, "unknown_hold")),
+    (UnknownCertificate, Failure(ExitCode.NOT_FOUND, "unknown_certificate")),
+    (CertificateRefused, Failure(ExitCode.REFUSED, "certificate_refused")),
+    (SignatureRefused, Failure(ExitCode.REFUSED, "signature_refused")),
+    (ledger.HoldTooLate, Failure(ExitCode.TOO_LATE, "hold_too_late")),
+    (ledger.GateShut, Failure(ExitCode.INCIDENT, "gate_shut")),
     (ledger.KeyMissing, Failure(ExitCode.INCIDENT, "key_missing")),
+    (ledger.JournalLost, Failure(ExitCode.INCIDENT, "journal_lost")),
     (ledger.TamperError, Failure(ExitCode.INCIDENT, "tampered")),
+    (ledger.RollIncomplete, Failure(ExitCode.INCIDENT, "roll_incomplete")),
     (ErasureIncomplete, Failure(ExitCode.INCIDENT, "erasure_incomplete")),
+    (PlanIncomplete, Failure(ExitCode.INCIDENT, "plan_incomplete")),
+    (PlanInvalid, Failure(ExitCode.REFUSED, "plan_invalid")),
+    (PlanBusy, Failure(ExitCode.REFUSED, "plan_busy")),
     (EventUnreadable, Failure(ExitCode.INCIDENT, "unreadable_event")),
     (UnknownTopic, Failure(ExitCode.INCIDENT, "unknown_topic")),
     (ledger.SettingsRefused, Failure(ExitCode.SETTINGS, "settings_refused")),
+    (ledger.EpochInUse, Failure(ExitCode.REFUSED, "epoch_in_use")),
+    (ledger.EpochNotDue, Failure(ExitCode.REFUSED, "epoch_not_due")),
+    (ledger.ClocksApart, Failure(ExitCode.REFUSED, "clocks_apart")),
+    (ledger.UnknownEpoch, Failure(ExitCode.NOT_FOUND, "unknown_epoch")),
+    (RollRunning, Failure(ExitCode.REFUSED, "roll_running")),
     (ledger.LedgerError, Failure(ExitCode.REFUSED, "refused")),
     (ProjectionError, Failure(ExitCode.REFUSED, "refused")),
     (CommandRefused, Failure(ExitCode.REFUSED, "refused")),
     (CampaignNotOpen, Failure(ExitCode.REFUSED, "campaign_not_open")),
+    (AdoptionRefused, Failure(ExitCode.REFUSED, "adoption_refused")),
+    (UnknownPack, Failure(ExitCode.NOT_FOUND, "unknown_policy")),
+    (PackInvalid, Failure(ExitCode.REFUSED, "policy_invalid")),
     (InvalidAddress, Failure(ExitCode.REFUSED, "invalid_address")),
     (InvalidScope, Failure(ExitCode.REFUSED, "invalid_scope")),
     (ImportFileError, Failure(ExitCode.REFUSED, "unreadable_file")),
@@ -128,7 +159,7 @@ def failure_of(error: BaseException) -> tuple[Failure, str]:
     if isinstance(error, ValidationError) and error.title == "Settings":
         wrong = "; ".join(f"LETHE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
         return Failure(ExitCode.SETTINGS, "settings_refused"), f"A setting cannot be used. {wrong}."
-    if isinstance(error, CommandRefused):
+    if isinstance(error, HoldRefused | CommandRefused | AccountRefused | PlanRefused):
         return Failure(ExitCode.REFUSED, error.reason), str(error)
     for kind, failure in FAILURES:
         if isinstance(error, kind):
@@ -140,8 +171,8 @@ def failure_of(error: BaseException) -> tuple[Failure, str]:
 
 ORDER: Final = (
     *("demo", "doctor", "account", "apikey", "contacts", "consents", "suppressions"),
-    *("campaign", "authorise", "feedback", "subject", "events", "erase"),
-    *("serve", "worker", "migrate", "rebuild"),
+    *("campaign", "authorise", "feedback", "subject", "records", "events", "erase", "hold", "policy", "retention"),
+    *("serve", "worker", "migrate", "rebuild", "vault"),
 )
 
 

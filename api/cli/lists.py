@@ -119,7 +119,7 @@ def run_import(
     found = rows()  # A file that cannot be read at all is told before a database is started.
     with ledger_of(account) as (_, ledger), RejectsWriter(folder) as rejects:
         ledger.account()
-        with output.progress("Importing", total=sum(map(_lines_in, files))) as bar:
+        with output.progress("Importing", total=sum(map(lines_in, files))) as bar:
             report = import_into(ledger, found, rejects, _advance(bar))
         paths = [str(path) for path in rejects.paths.values()]
     output.answer(report.as_dict() | {"rejects": paths}, *_sentences(report, paths))
@@ -147,10 +147,10 @@ def _folder(file: Path) -> Path:
     return file.parent
 
 
-def _lines_in(path: Path) -> int:
+def lines_in(path: Path) -> int:
     """About how many rows a file, a folder or a zip holds: for the progress bar only."""
     if path.is_dir():
-        return sum(_lines_in(child) for child in path.iterdir() if child.suffix.casefold() == ".csv")
+        return sum(lines_in(child) for child in path.iterdir() if child.suffix.casefold() == ".csv")
     if not is_zipfile(path):
         with path.open("rb") as file:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(COUNTED_BYTES), b""))

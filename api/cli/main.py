@@ -7,7 +7,26 @@ from typing import Final
 
 import typer
 
-from api.cli import accounts, campaigns, demo, doctor, erasing, lists, service, subjects, suppressions, trail
+from api.cli import (
+    accounts,
+    backups,
+    campaigns,
+    certificates,
+    demo,
+    doctor,
+    erasing,
+    holds,
+    lists,
+    policies,
+    records,
+    retention,
+    service,
+    simulating,
+    subjects,
+    suppressions,
+    trail,
+    vault,
+)
 from api.cli.failures import MEANINGS, FailingGroup
 
 EXIT_CODES: Final = "Exit codes: " + ". ".join(f"{int(code)} {meaning}" for code, meaning in MEANINGS.items()) + "."
@@ -31,8 +50,12 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "authorise": campaigns.authorise,
     "feedback": campaigns.feedback,
     "erase": erasing.erase,
+    "signing-key": certificates.signing_key,
     "events": trail.events,
     "rebuild": service.rebuild_projection,
+    "backup": backups.backup,
+    "restore": backups.restore,
+    "reopen": backups.reopen,
     "doctor": doctor.doctor,
 }
 GROUPS: Final[dict[str, typer.Typer]] = {
@@ -43,7 +66,15 @@ GROUPS: Final[dict[str, typer.Typer]] = {
     "campaign": campaigns.campaigns,
     "subject": subjects.subjects,
     "suppressions": suppressions.suppressions,
+    "records": records.records,
+    "hold": holds.holds,
+    "policy": policies.policies,
+    "retention": retention.retention,
+    "vault": vault.vault,
+    "certificate": certificates.certificates,
 }
+
+retention.retention.command("simulate")(simulating.simulate_pack)
 
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -91,7 +91,10 @@ def pages(ledger: Ledger, question: Question, *, opened: bool, events_max: int) 
 
 
 def event_as_dict(event: SeenEvent) -> dict[str, Any]:
-    """An event for machines; `sealed` names what was not opened, `erased` stands where the key is gone."""
+    """An event for machines; `sealed` names what was not opened, `erased` stands where the key is gone.
+
+    A plain field that is called as something every event has stands under `own_` and its name.
+    """
     held: dict[str, Any] = {
         "position": event.position,
         "event_id": event.event_id,
@@ -101,8 +104,9 @@ def event_as_dict(event: SeenEvent) -> dict[str, Any]:
         "recorded_at": event.recorded_at,
         "occurred_at": event.occurred_at,
         "actor": event.actor,
-        **event.plain,
     }
+    # A campaign and a record have a kind of their own, which is not the kind of the event.
+    held |= {f"own_{name}" if name in held else name: value for name, value in event.plain.items()}
     for name, value in event.personal.items():
         if isinstance(value, Erased):
             held[name] = {"erased": {"when": value.when, "why": value.why, "certificate": value.certificate}}

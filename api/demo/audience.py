@@ -21,6 +21,7 @@ from domain.subject import Action, ConsentGranted
 from domain.subject_commands import RecordConsent
 from ledger.application import Ledger
 from ledger.subjects import Act
+from retention.adopting import newest_in_force, open_under
 
 ACTOR: Final = "demo"
 CHANNEL: Final = "email"
@@ -73,7 +74,6 @@ def open_controller(
     *,
     policy: str,
     country: str,
-    minimum_age: int,
     folder: Path,
     count: int,
     seed: int,
@@ -82,7 +82,8 @@ def open_controller(
 ) -> Controller:
     """Open an account, make its people up and write them as Mailchimp writes them."""
     ledger = instance.ledger(uuid4())
-    ledger.open_account(name=name, pack=policy, country=country, minimum_age=minimum_age, actor=ACTOR)
+    pack = newest_in_force(policy, ledger.clock().date())
+    open_under(ledger, pack, name=name, country=country, minimum_age=None, actor=ACTOR)
     folder.mkdir()
     emails: list[str] = []
 

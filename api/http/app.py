@@ -6,6 +6,7 @@ number of processes may serve the same databases.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -21,7 +22,7 @@ from starlette.types import Scope
 
 from api.bootstrap import Instance
 from api.http.auth import Door
-from api.http.background import ErasureRunner
+from api.http.background import ErasureRunner, watch_gate
 from api.http.checks import CheckDesk
 from api.http.docs_page import docs_endpoint
 from api.http.limits import TokenBuckets
@@ -30,14 +31,20 @@ from api.http.observing import Observing
 from api.http.openapi import TAGS, VERSION, components, operation_details
 from api.http.operation import Desk, Operation, OperationRoute, answer_error, json_answer
 from api.http.routes import (
+    account,
+    account_holders,
     authorisations,
     campaigns,
+    certificates,
     consents,
     contacts,
     erasures,
     events,
     feedback,
+    holds,
     permissions,
+    policy,
+    records,
     rights,
     suppressions,
 )
@@ -59,9 +66,15 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *authorisations.OPERATIONS,
     *feedback.OPERATIONS,
     *suppressions.OPERATIONS,
+    *records.OPERATIONS,
     *rights.OPERATIONS,
     *erasures.OPERATIONS,
+    *certificates.OPERATIONS,
+    *holds.OPERATIONS,
     *events.OPERATIONS,
+    *policy.OPERATIONS,
+    *account.OPERATIONS,
+    *account_holders.OPERATIONS,
 )
 
 ABOUT: Final = (
@@ -88,7 +101,9 @@ def create_app(instance: Instance) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(watch_gate(instance))
         yield
+        watching.cancel()
         await desk.erasures.drain()
         desk.checks.close()
 

@@ -1,4 +1,6 @@
-"""Erasures are finished in the background as soon as they are answered, besides by the worker.
+"""What a server does beside its answers: it finishes erasures, and watches the gate of restored databases.
+
+Erasures are finished in the background as soon as they are answered, besides by the worker.
 
 The saga can be killed anywhere and run again (`retention/erasing.py`), so whatever stops it here only makes the
 worker do it. One run per account at a time; a request that comes in while one runs makes it run once more.
@@ -13,9 +15,24 @@ import structlog
 from anyio import CapacityLimiter, to_thread
 
 from api.bootstrap import Instance
+from ledger.errors import GateShut
+from ledger.gate import WATCH_EVERY_SECONDS
 from retention.erasing import finish_erasures
 
 log = structlog.get_logger("lethe.http")
+
+
+async def watch_gate(instance: Instance) -> None:
+    """Look at the gate for as long as the server runs; once it is shut every request is answered with that."""
+    limiter = CapacityLimiter(1)
+    while True:
+        await asyncio.sleep(WATCH_EVERY_SECONDS)
+        try:
+            await to_thread.run_sync(instance.watch.look, limiter=limiter)
+        except GateShut as shut:
+            log.critical("gate_shut", error=str(shut))
+        except Exception as error:  # noqa: BLE001  The edge of a task: it looks again in half a minute.
+            log.warning("gate_not_seen", error=type(error).__name__)
 
 
 class ErasureRunner:

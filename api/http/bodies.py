@@ -27,8 +27,8 @@ from starlette.requests import Request
 from api.http.limits import ROWS_MAX, read_body, too_many_rows
 from api.http.problems import BAD_HEADER, INVALID, MALFORMED, MEDIA_TYPE, RequestRefused
 from api.http.strict_json import parse_json
+from domain.category import CATEGORIES
 from domain.scope import InvalidScope, checked_purpose, checked_scope
-from domain.subject_commands import CATEGORIES
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"

@@ -50,10 +50,19 @@ SAMPLES: Final[dict[str, Any]] = {
     "kinds": ["consent"],
     "event_id": "evt-1",
     "tracking_disclosed": True,
+    "target": "person",
+    "matter": "Example v. Acme",
+    "owner": "Legal department",
+    "review_on": "2027-02-20",
 }
 """What the examples hold, by field; fields that are neither required nor here are left out."""
 
-LEFT_OUT: Final = {"CampaignBody": {"kind"}, "ConsentRow": {"occurred_at"}}
+LEFT_OUT: Final = {
+    "CampaignBody": {"kind"},
+    "ConsentRow": {"occurred_at"},
+    "HoldBody": {"campaigns", "periods"},
+    "WidenBody": {"campaigns", "periods"},
+}
 
 Document = dict[str, Any]
 
@@ -142,7 +151,7 @@ def _operation(document: Document, method: str, path: str, operation: Document) 
         f'<section class="operation" id="{operation["operationId"]}"><h3>{escape(operation["summary"])}</h3>'
         f'<p class="route"><span class="method {method}">{method}</span> <code>{escape(path)}</code></p>'
         f"<p>{escape(operation['description'])}</p>"
-        f'<p class="facts">Scopes: {escape(", ".join([*operation["x-scopes"], "admin"]))}'
+        f'<p class="facts">Scopes: {escape(", ".join(dict.fromkeys([*operation["x-scopes"], "admin"])))}'
         f"{' · takes Idempotency-Key' if _is_keyed(operation) else ''}</p>"
     )
     parts = [head]
@@ -157,6 +166,9 @@ def _operation(document: Document, method: str, path: str, operation: Document) 
     for status, answer in operation["responses"].items():
         for media_type, content in answer["content"].items():
             if status == "default":
+                continue
+            if "$ref" not in content["schema"]:
+                parts.append(f"<h4>or a file: {escape(media_type)}</h4>")
                 continue
             what = f"Answer {status}" if media_type == JSON else "or NDJSON lines"
             parts.append(f"<h4>{what}: {_link(content['schema']['$ref'].rpartition('/')[2])}</h4>")

@@ -32,9 +32,14 @@ TAGS: Final = {
     "permissions": "Advice about single addresses.",
     "feedback": "What mail providers report.",
     "suppressions": "Addresses that must not be mailed.",
+    "records": "Support, billing, usage and logs, each kept as long as the account's policy says.",
     "rights": "Objection and restriction.",
     "erasures": "Forgetting persons.",
+    "certificates": "Certificates of destruction.",
+    "holds": "What must not be destroyed while a matter is open.",
     "events": "The audit trail.",
+    "policy": "The policy that the account lives under, and how it is kept.",
+    "account": "The end of an account, and taking it up again.",
 }
 
 
@@ -90,6 +95,8 @@ def _answer(operation: Operation) -> dict[str, Any]:
     content = {JSON: {"schema": _ref(operation.answer)}}
     if operation.streamed is not None:
         content[NDJSON] = {"schema": _ref(operation.streamed)}
+    for media_type in operation.media_types:
+        content[media_type] = {"schema": {"type": "string", "format": "binary"}}
     answer: dict[str, Any] = {"description": (operation.answer.__doc__ or "").strip(), "content": content}
     if operation.keyed:
         answer["headers"] = {

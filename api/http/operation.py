@@ -73,7 +73,8 @@ class Parameter:
 class Operation:
     """One endpoint.
 
-    `ndjson` is the model of a line where NDJSON is taken, `streamed` that of a line where it is answered.
+    `ndjson` is the model of a line where NDJSON is taken, `streamed` that of a line where it is answered;
+    `media_types` are others that the answer can be had in.
     """
 
     method: str
@@ -92,6 +93,7 @@ class Operation:
     streamed: type[BaseModel] | None = None
     keyed: bool = False
     parameters: tuple[Parameter, ...] = ()
+    media_types: tuple[str, ...] = ()
 
     @cached_property
     def body_adapter(self) -> TypeAdapter[Any]:
@@ -174,6 +176,7 @@ class OperationRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
+                desk.instance.watch.require_open()
                 caller = await desk.door.admit(request, scopes, path)
                 request.scope[CALLER_STATE] = caller.key_id
                 require_rate(desk.rates, (caller.tenant, caller.key_id))

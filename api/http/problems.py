@@ -18,14 +18,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.http.strict_json import MalformedJson
+from domain.account import AccountRefused
 from domain.address import InvalidAddress
 from domain.campaign import CampaignNotOpen
+from domain.hold import HoldRefused
 from domain.scope import InvalidScope
 from domain.subject_commands import CommandRefused
 from ledger import errors as ledger_errors
 from ledger.entry import EntryTooLong
 from projections.errors import CursorTooOld
 from projections.history import EventUnreadable, UnknownKind
+from retention.certificate_store import UnknownCertificate
+from retention.pack import PackError
 
 CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 5
@@ -73,6 +77,12 @@ UNKNOWN_RECIPIENT = _type(
 METHOD = _type("method-not-allowed", 405, "Not with this method", "Use a method of the Allow header.")
 TIMEOUT = _type("body-timeout", 408, "The body came too slowly", "Nothing was done. Send it again.")
 CONFLICT = _type("conflict", 409, "It cannot be done as things stand", "The detail says what stands against it.")
+HOLD_TOO_LATE = _type(
+    "hold-too-late",
+    409,
+    "The hold comes too late",
+    "What it speaks of was intended for destruction first; `certificate` names it as long as anything leads there.",
+)
 CURSOR_TOO_OLD = _type(
     "cursor-too-old", 410, "The cursor is too old", "Start without a cursor and take the whole list once."
 )
@@ -116,8 +126,11 @@ class RequestRefused(Exception):
 ERRORS: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (MalformedJson, MALFORMED),
     (ledger_errors.Unavailable, UNAVAILABLE),
+    (ledger_errors.GateShut, UNAVAILABLE),
     (ledger_errors.UnknownCampaign, NOT_FOUND),
     (ledger_errors.UnknownAccount, NOT_FOUND),
+    (UnknownCertificate, NOT_FOUND),
+    (ledger_errors.UnknownHold, NOT_FOUND),
     (ledger_errors.UnknownSubject, UNKNOWN_RECIPIENT),
     (ledger_errors.IdempotencyMismatch, IDEMPOTENCY),
     (ledger_errors.PeriodDestroyed, CONFLICT),
@@ -133,6 +146,7 @@ ERRORS: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (UnknownKind, INVALID),
     (EntryTooLong, TOO_LARGE),
     (CursorTooOld, CURSOR_TOO_OLD),
+    (PackError, CONFLICT),
 )
 """From exceptions to problem types. Subclasses are covered by their parents; the first line that fits counts."""
 
@@ -166,6 +180,13 @@ def problem_of(error: Exception) -> Problem:
     """The problem that an exception becomes. One that nobody foresaw becomes `internal`, with an id for the log."""
     if isinstance(error, RequestRefused):
         return Problem(error.kind, str(error), {"errors": error.errors} if error.errors else {}, error.headers)
+    if isinstance(error, AccountRefused):
+        return Problem(CONFLICT, str(error), {"reason": error.reason})
+    if isinstance(error, ledger_errors.HoldTooLate):
+        return Problem(HOLD_TOO_LATE, str(error), {"certificate": error.certificate})
+    if isinstance(error, HoldRefused):
+        kind = CONFLICT if error.reason in ("hold_active", "hold_released") else INVALID
+        return Problem(kind, str(error), {"reason": error.reason})
     if isinstance(error, CommandRefused):
         kind = _REFUSAL_TYPES.get(error.reason, CONFLICT)
         return Problem(kind, str(error), {"reason": error.reason})

@@ -8,6 +8,8 @@ Cells that a spreadsheet would run get a leading apostrophe, which reading takes
 (``formulas.py``). A row that came short is filled up with ``?missing?`` and refused until that is
 cleared; surplus cells stand after the reason and have it refused until they are put in place.
 
+Rejected lines of NDJSON stay NDJSON (`LineRejectsWriter`), with the reason as a member of their object.
+
 The files hold personal data in the clear: mode 0600, never over an existing file. Delete them when done.
 """
 
@@ -19,7 +21,9 @@ import re
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TextIO
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO
+
+import orjson
 
 from api.imports.columns import REASON_COLUMN
 from api.imports.errors import ImportFileError
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 SOURCE_FILES_MAX: Final = 100  # who needs it: open file descriptors; a zip has no more members either
 NAME_TRIES_MAX: Final = 1_000
+UNREADABLE_MEMBER: Final = "unreadable"
 
 
 class RejectsWriter:
@@ -70,7 +75,7 @@ class RejectsWriter:
     def _begin(self, row: RejectedRow) -> Writer:
         if len(self._writers) == SOURCE_FILES_MAX:
             raise ImportFileError(f"More than {SOURCE_FILES_MAX} files have rejected rows; import fewer at once.")
-        path, text = self._created(row.file)
+        path, text = created_file(self._folder, row.file, ".csv")
         self._open_files.enter_context(text)
         # Everything quoted: a comma in a cell starts no new cell, whatever delimiter the spreadsheet expects.
         writer = csv.writer(text, quoting=csv.QUOTE_ALL)
@@ -79,16 +84,66 @@ class RejectsWriter:
         self.paths[row.file] = path
         return writer
 
-    def _created(self, source_file: str) -> tuple[Path, TextIO]:
-        stem = re.sub(r"(?:\.rejected(?:-[0-9]+)?)?(?:\.csv)?\Z", "", PurePosixPath(source_file).name, count=1)
-        stem = re.sub(r"[^\w.-]", "_", stem).lstrip(".")[:150] or "rows"
-        for number in range(1, NAME_TRIES_MAX + 1):
-            path = self._folder / (f"{stem}.rejected.csv" if number == 1 else f"{stem}.rejected-{number}.csv")
-            try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise ImportFileError(f"{path.name} cannot be written: {error.strerror}.") from error
-            return path, os.fdopen(descriptor, "w", encoding="utf-8-sig", newline="")
-        raise ImportFileError(f"There are {NAME_TRIES_MAX} reject files of this name; delete those that are done.")
+
+class LineRejectsWriter:
+    """As `RejectsWriter`, for the lines of NDJSON files: an object as it was, with `lethe_reason` before all else.
+
+    A line that is no object stands as text in `UNREADABLE_MEMBER`, and is refused until it is put in order.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._texts: dict[str, TextIO] = {}
+        self._open_files = ExitStack()
+        self.paths: dict[str, Path] = {}
+        self.count = 0
+
+    def write(self, row: RejectedRow) -> None:
+        """Add ``row``, whose one cell is its line. Raises :class:`ImportFileError` as `RejectsWriter.write`."""
+        text = self._texts.get(row.file)
+        if text is None:
+            self.paths[row.file], text = created_file(self._folder, row.file, ".ndjson")
+            self._texts[row.file] = self._open_files.enter_context(text)
+        self.count += 1
+        held = object_of("".join(row.cells))
+        members = {UNREADABLE_MEMBER: "".join(row.cells)} if held is None else held
+        members.pop(REASON_COLUMN, None)
+        reason = {REASON_COLUMN: f"line {row.line}: {row.reason}"}
+        text.write(orjson.dumps(reason | members).decode() + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open_files.close()
+
+
+def object_of(line: str) -> dict[str, Any] | None:
+    """The JSON object on a line, None where there is none."""
+    try:
+        held = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return held if isinstance(held, dict) else None
+
+
+def created_file(folder: Path, source_file: str, ending: str) -> tuple[Path, TextIO]:
+    """A new private file for the rejects of ``source_file``. Raises :class:`ImportFileError`."""
+    stem = re.sub(r"(?:\.rejected(?:-[0-9]+)?)?(?:\.csv|\.ndjson)?\Z", "", PurePosixPath(source_file).name, count=1)
+    stem = re.sub(r"[^\w.-]", "_", stem).lstrip(".")[:150] or "rows"
+    for number in range(1, NAME_TRIES_MAX + 1):
+        path = folder / (f"{stem}.rejected{ending}" if number == 1 else f"{stem}.rejected-{number}{ending}")
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ImportFileError(f"{path.name} cannot be written: {error.strerror}.") from error
+        encoding = "utf-8-sig" if ending == ".csv" else "utf-8"
+        return path, os.fdopen(descriptor, "w", encoding=encoding, newline="")
+    raise ImportFileError(f"There are {NAME_TRIES_MAX} reject files of this name; delete those that are done.")

@@ -107,9 +107,10 @@ def test_keys_that_are_not_safe_are_found(
 ) -> None:
     """A key file that others may read, copies that differ and a missing copy each fail; equal private copies do not."""
     folders = [tmp_path / "a", tmp_path / "b"]
+    key = lethe.instance.services.vault.provider.key(1)
     for folder in folders:
         folder.mkdir(mode=0o700)
-        (folder / "epoch-000001.key").write_bytes(bytes(32))
+        (folder / "epoch-000001.key").write_bytes(key)
         (folder / "epoch-000001.key").chmod(0o600)
     monkeypatch.setenv("LETHE_KEY_FOLDERS", f'["{folders[0]}", "{folders[1]}"]')
     assert _findings(lethe)["epoch keys"]["state"] == "ok"
@@ -117,7 +118,7 @@ def test_keys_that_are_not_safe_are_found(
     copy = folders[1] / "epoch-000001.key"
     spoil: dict[str, Callable[[], object]] = {
         "open": lambda: copy.chmod(0o644),
-        "differs": lambda: copy.write_bytes(bytes(31) + b"x"),
+        "differs": lambda: copy.write_bytes(key[:-1] + bytes([key[-1] ^ 1])),
         "missing": copy.unlink,
     }
     spoil[fault]()

@@ -14,8 +14,11 @@ from api.http.problems import PROBLEM_TYPES
 from domain.permission import RULES
 from tests.api.conftest import Api
 
+WITHOUT_BODY = ("/v1/campaigns/{id}/closure", "/v1/account/termination", "/v1/account/reactivation")
 OPERATION_IDS = {
+    "keepRecords",
     "checkPermission",
+    "reportPolicy",
     "addContacts",
     "correctContact",
     "recordConsents",
@@ -32,7 +35,15 @@ OPERATION_IDS = {
     "recordObjection",
     "restrictProcessing",
     "erasePerson",
+    "placeHold",
+    "widenHold",
+    "releaseHold",
+    "listHolds",
+    "terminateAccount",
+    "reactivateAccount",
     "getErasure",
+    "getErasureCertificate",
+    "getCertificate",
     "deleteContacts",
     "getDeletion",
     "searchEvents",
@@ -91,7 +102,7 @@ def test_document_is_openapi_3_1(document: Any) -> None:
             assert response["description"]
             assert all("schema" in content for content in response["content"].values())
         assert details["responses"]["default"]["content"].keys() == {"application/problem+json"}
-        assert ("requestBody" in details) == (method != "get" and path != "/v1/campaigns/{id}/closure")
+        assert ("requestBody" in details) == (method != "get" and path not in WITHOUT_BODY)
         assert details["security"] == [{"apiKey": []}]
 
 

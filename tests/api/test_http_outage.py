@@ -14,6 +14,7 @@ from api.http.app import create_app
 from ledger import connections
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
+from ledger.errors import GateShut
 from tests.api.conftest import Api, serving
 from tests.support import chosen_bin_dir, settings_for
 
@@ -76,3 +77,20 @@ def test_answers_503_until_the_database_is_back(fragile: tuple[EmbeddedPostgres,
     assert fragile_api.authorise(campaign, "anna@example.com", "bert@example.com")["refused"] == [
         {"email": "bert@example.com", "rule": "unknown_recipient"}
     ]
+
+
+def test_a_restored_database_answers_nothing_until_it_is_opened(
+    fragile: tuple[EmbeddedPostgres, Instance], fragile_api: Api
+) -> None:
+    """Given a server, when a backup is restored under it, then it is not ready and answers 503 until the gate opens."""
+    _, instance = fragile
+    question = {"email": "anna@example.com", "purpose": "newsletter", "channel": "email"}
+    fragile_api.add("anna@example.com")
+    with instance.services.writer.transaction() as connection:
+        connection.execute("INSERT INTO restore_gate (shut_at, backup_id, taken_at) VALUES (now(), 'b', now())")
+    with pytest.raises(GateShut, match="restored from backup b"):
+        instance.watch.look()
+    for method, path, body in (("POST", "/v1/permissions/check", question), ("GET", "/readyz", None)):
+        answer = fragile_api.call(method, path, body)
+        assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+        assert "lethe reopen" in answer.text

@@ -18,7 +18,11 @@ import typer
 import domain.access
 import domain.account
 import domain.campaign
+import domain.hold
+import domain.keys
 import domain.message
+import domain.records
+import domain.restore
 import domain.subject
 import domain.suppression
 from api.bootstrap import Instance
@@ -43,7 +47,11 @@ EVENT_MODULES = (
     domain.access,
     domain.account,
     domain.campaign,
+    domain.hold,
+    domain.keys,
     domain.message,
+    domain.records,
+    domain.restore,
     domain.subject,
     domain.suppression,
 )
@@ -239,7 +247,7 @@ def test_projections_are_documented() -> None:
     """Given the page of projections, then it names what can be rebuilt and every kind that is counted."""
     page = reference("projections")
     names = [name(row[0]) for row in table(page, "Asynchronous").rows]
-    assert {"standing", *names} == set(REBUILDABLE)
+    assert {"standing", "holds", *names} == set(REBUILDABLE)
     counted = next(found for found in tables(page) if found.columns[0] == "kind")
     assert {kind for row in counted.rows for kind in named(row[0])} == set(KINDS)
 

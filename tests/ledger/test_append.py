@@ -39,7 +39,7 @@ WAIT_SECONDS_MAX = 20
 
 BROKEN_LOCK_AND_READ = """
 WITH locked AS MATERIALIZED (SELECT generation FROM lethe.head WHERE tenant_id = %s FOR UPDATE)
-SELECT s.fingerprint, s.epoch, s.sealed FROM locked JOIN lethe.standing AS s USING (generation)
+SELECT s.fingerprint, s.epoch, s.sealed, 0 AS rolled FROM locked JOIN lethe.standing AS s USING (generation)
 WHERE s.tenant_id = %s AND s.fingerprint = ANY(%s)
 """
 """The control: it locks and reads in one statement, so the read is from before the wait."""

@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 import domain.access
 import domain.account
 import domain.campaign
+import domain.hold
+import domain.keys
 import domain.message
+import domain.records
 import domain.subject
 import domain.suppression
 from domain import facts
@@ -43,7 +46,17 @@ from retention.erasing import finish_erasures
 from tests.acts import ask, emails, person, register, report, stream_of, willing
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-DOMAIN = (domain.access, domain.account, domain.campaign, domain.message, domain.subject, domain.suppression)
+DOMAIN = (
+    domain.access,
+    domain.account,
+    domain.campaign,
+    domain.hold,
+    domain.keys,
+    domain.message,
+    domain.records,
+    domain.subject,
+    domain.suppression,
+)
 SHIPPED = sorted(topic for topic, known in TOPICS.items() if known.__module__.startswith("domain."))
 
 ascii_keys = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12)
@@ -128,14 +141,26 @@ SAMPLES: dict[str, Any] = {
     "kind": "ongoing",
     "scopes": ("campaign",),
     "classes": ("identity", "link"),
+    "content": {"invoice": "2026-0042"},
     "counts": {"unknown_recipient": 2},
     "custom": {"shoe size": "43"},
     "evidence": {"ip": "192.0.2.1", "method": "form"},
     "fingerprints": ("00112233445566778899aabbccddeeff",),
     "kept": ("all legal",),
+    "target": "person",
+    "campaigns": ("00112233445566778899aabbccddeeff",),
+    "periods": ("engagement 2026-11",),
+    "persons": ("00112233445566778899aabbccddeeff" * 3,),
+    "too_late": ("engagement|2026-11|0a1b2c3d-0000-7000-8000-000000000002",),
+    "review_on": "2027-02-20",
+    "figures": {"dispatched": 25},
+    "withheld": ("first_clicked",),
+    "action": "destroy_period",
+    "methods": ("overwritten and unlinked", "overwritten and unlinked"),
     "expires_at": datetime(2026, 11, 22, 20, 15, tzinfo=UTC),
     "subject": UUID(int=4),
     "reason": "other",
+    "backups": ("0a1b2c3d-0000-4000-8000-000000000001",),
 }
 
 

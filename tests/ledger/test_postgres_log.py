@@ -47,10 +47,16 @@ def lone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPo
         yield server
 
 
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its epoch keys, as long-lived as its databases."""
+    return tmp_path_factory.mktemp("keys")
+
+
 @pytest.fixture
-def lone(lone_server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Instance]:
+def lone(lone_server: EmbeddedPostgres, keys: Path) -> Iterator[Instance]:
     """An instance on that server; `restart` may be called under it."""
-    with running(settings_for(lone_server, tmp_path)) as instance:
+    with running(settings_for(lone_server, keys)) as instance:
         for pool in (instance.services.writer, instance.services.reader._pool, instance.vault_pool):
             pool._pool.timeout = GONE_SECONDS
         yield instance

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Barrier
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,7 +20,6 @@ from domain.subject import ContactAdded
 from domain.subject_commands import AddContact
 from ledger.application import Ledger
 from ledger.errors import KeyDestroyed, KeyMissing, PeriodDestroyed, TamperError
-from ledger.key_files import FileKeyProvider
 from ledger.keyring import Keyring
 from ledger.sealing import KEY_BYTES
 from ledger.subjects import Act
@@ -164,12 +162,13 @@ def test_creating_and_destroying_at_once_never_leaves_a_key(vault: Vault, tenant
 
 
 @pytest.mark.store
-@pytest.mark.parametrize("step", ["_insert", "_insert_subject_keys"])
+@pytest.mark.parametrize("many", [False, True], ids=["by name", "of many persons"])
 def test_a_key_on_its_way_is_destroyed_with_the_others(
-    vault: Vault, tenant: UUID, hand: Connection[Any], monkeypatch: pytest.MonkeyPatch, step: str
+    vault: Vault, tenant: UUID, hand: Connection[Any], monkeypatch: pytest.MonkeyPatch, many: bool
 ) -> None:
     """Given a key that was found missing, when it is destroyed before it is written, then it is gone after both."""
-    real, destroyed = getattr(vault, step), []
+    maker = vault._subject_keys if many else vault
+    real, destroyed = maker._insert, []
 
     def destroy() -> None:
         vault.destroy_holder(tenant, KID, when=NOW, cause="asked", certificate=None)
@@ -182,11 +181,11 @@ def test_a_key_on_its_way_is_destroyed_with_the_others(
             wait([run], timeout=0.3)  # It waits for us, as it should, or has overtaken us.
             return real(*arguments)
 
-        monkeypatch.setattr(vault, step, insert)
-        if step == "_insert":
-            vault.ensure(tenant, [KeyName(KID, Identity.name)])
-        else:
+        monkeypatch.setattr(maker, "_insert", insert)
+        if many:
             vault.ensure_subject_keys(tenant, Identity.name, [KID])
+        else:
+            vault.ensure(tenant, [KeyName(KID, Identity.name)])
     assert destroyed == [True]
     assert wraps(hand, tenant) == 0
 
@@ -239,18 +238,18 @@ def test_a_wrap_opens_only_where_it_was_written(vault: Vault, tenant: UUID, hand
 
 
 @pytest.mark.store
-def test_a_wrap_of_an_older_epoch_cannot_be_replayed(
-    tmp_path: Path, instance: Instance, tenant: UUID, hand: Connection[Any]
-) -> None:
+def test_a_wrap_of_an_older_epoch_cannot_be_replayed(own_instance: Instance, tenant: UUID) -> None:
     """Given a wrap of epoch 1, when it is put back as one of epoch 2, then it does not open."""
-    provider = FileKeyProvider((tmp_path / "a", tmp_path / "b"))
-    vault = Vault(instance.vault_pool, provider)
+    vault, provider = own_instance.services.vault, own_instance.services.vault.provider
     vault.ensure(tenant, [NAMES[0]])
     provider.create(2)
-    hand.execute("UPDATE lethe_vault.wrapped_key SET epoch = 2 WHERE tenant_id = %s", (tenant,))
+    renumber = "UPDATE lethe_vault.wrapped_key SET epoch = %s WHERE tenant_id = %s"
+    with own_instance.vault_pool.transaction() as connection:
+        connection.execute(renumber, (2, tenant))
     with pytest.raises(TamperError):
         vault.find(tenant, [NAMES[0]])
-    hand.execute("UPDATE lethe_vault.wrapped_key SET epoch = 1 WHERE tenant_id = %s", (tenant,))
+    with own_instance.vault_pool.transaction() as connection:
+        connection.execute(renumber, (1, tenant))
     assert set(vault.find(tenant, [NAMES[0]]).keys) == {NAMES[0]}
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from api.bootstrap import Instance
 from domain.personal import Billing, Engagement, Erased, Support
+from ledger.application import Ledger
 from ledger.errors import KeyDestroyed, KeyMissing, PeriodDestroyed
 from ledger.key_names import Tombstone
 from ledger.keyring import Keyring
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.store
 @pytest.fixture
 def vault(instance: Instance) -> Vault:
     """A vault whose clock stands at noon of 21 November 2026."""
-    return Vault(instance.vault_pool, instance.services.vault.provider, clock=lambda: NOW)
+    return Vault(instance.vault_pool, instance.services.vault.provider, clock=lambda: NOW, journal=instance.custody)
 
 
 @pytest.fixture
@@ -182,10 +183,11 @@ class Journal:
         self.notes += entries
 
 
-def test_nothing_is_destroyed_before_the_journal_has_it(instance: Instance, tenant: UUID) -> None:
+def test_nothing_is_destroyed_before_the_journal_has_it(own_instance: Instance, own_ledger: Ledger) -> None:
     """Given a journal that cannot be written, when keys are destroyed, then they stay; with one, it says which."""
-    provider, name = instance.services.vault.provider, KeyName(KID, Support.name)
-    failing = Vault(instance.vault_pool, provider, journal=Journal(fails=True))
+    provider, name = own_instance.services.vault.provider, KeyName(KID, Support.name)
+    tenant = own_ledger.tenant
+    failing = Vault(own_instance.vault_pool, provider, journal=Journal(fails=True))
     failing.ensure(tenant, [name])
     with pytest.raises(OSError, match="disk"):
         failing.destroy_keys(tenant, [name], when=NOW, cause="time")
@@ -193,7 +195,7 @@ def test_nothing_is_destroyed_before_the_journal_has_it(instance: Instance, tena
         failing.destroy_holder(tenant, KID, when=NOW, cause="asked", certificate=None)
     assert set(failing.find(tenant, [name]).keys) == {name}
     journal = Journal()
-    noting = Vault(instance.vault_pool, provider, journal=journal)
+    noting = Vault(own_instance.vault_pool, provider, journal=journal)
     noting.destroy_keys(tenant, [name], when=NOW, cause="time")
     noting.destroy_holder(tenant, OTHER, when=NOW, cause="asked", certificate="c")
     assert journal.notes == [

@@ -53,8 +53,19 @@ class HourAnswer(Answer):
     by_kind: dict[str, int]
 
 
+class MonthAnswer(Answer):
+    """What was published of one month before its keys were destroyed. No figure is less than ten."""
+
+    month: str
+    figures: dict[str, int]
+    withheld: list[str] = Field(description="Kinds that are not told: nought, fewer than ten, or too telling.")
+
+
 class CampaignAnswer(Answer):
-    """A campaign and what became of it, as far as the log was counted: up to `position`."""
+    """A campaign and what became of it, as far as the log was counted: up to `position`.
+
+    Months whose time is over are counted in `published` only.
+    """
 
     campaign_id: UUID
     purpose: str
@@ -68,6 +79,7 @@ class CampaignAnswer(Answer):
     refused_by_rule: dict[str, int]
     findings: dict[str, int]
     by_hour: list[HourAnswer]
+    published: list[MonthAnswer]
 
 
 class ClosureAnswer(Answer):
@@ -141,6 +153,7 @@ def _campaign(ledger: Ledger, campaign_id: UUID) -> dict[str, Any]:
         "refused_by_rule": dict(counts.refused_by_rule),
         "findings": dict(counts.findings),
         "by_hour": [{"hour": hour.hour, "by_kind": dict(hour.by_kind)} for hour in counts.by_hour],
+        "published": [asdict(month) for month in counts.published],
     }
 
 

@@ -19,7 +19,7 @@ from api.http.rows import CHUNK_ROWS
 from domain.address import InvalidAddress, canonical_address
 from ledger.append import LockedTenant
 from ledger.application import Ledger
-from ledger.erasures import STATE_INTENDED, STATE_KEYS_DESTROYED, STATE_NOTHING_HELD, ErasureStatus
+from ledger.erasures import STATE_HELD, STATE_INTENDED, STATE_KEYS_DESTROYED, STATE_NOTHING_HELD, ErasureStatus
 from ledger.idempotency import IdempotentPart, Replayed
 
 DELETED_BY_CONTROLLER = "deleted by controller"
@@ -36,19 +36,30 @@ class ErasureBody(Body):
 
 
 class ErasureAccepted(Answer):
-    """`intended`: nothing opens for this person any more, and the keys are being destroyed. `nothing_held`: the
-    address was not known, and is suppressed."""
+    """`intended`: nothing opens for this person any more, and the keys are being destroyed. `held`: a legal hold speaks
+    of them; nothing is sent to them, and they are forgotten when it ends (Art. 17(3)(e)). `nothing_held`: the address
+    was not known, and is suppressed."""
 
     erasure_id: UUID
     state: str
 
 
+class ErasureStep(Answer):
+    """One step of an erasure that was done: when, and how many rows, keys or parts it took."""
+
+    step: str
+    at: str
+    count: int
+
+
 class ErasureAnswer(ErasureAccepted):
-    """Where an erasure stands; `keys_destroyed` is its end."""
+    """Where an erasure stands; `keys_destroyed` is its end. Once its day is over, times are days and steps gone."""
 
     cause: str
     requested_at: datetime
     finished_at: datetime | None
+    certificate_id: UUID | None = Field(description="Issued with `keys_destroyed`; null where nothing was held.")
+    steps: list[ErasureStep] = Field(description="What each step has acknowledged, until the day is over.")
 
 
 class DeletionsBody(Body):
@@ -94,7 +105,8 @@ DELETION_ID = Parameter("id", "path", {"type": "string", "format": "uuid"}, "The
 async def erase_person(call: Call) -> Response:
     """Forget a person: from this answer on nothing of theirs opens, every address of theirs is unmailable, and their
     keys are destroyed within moments. What was said before stays provable and says nothing of them. An address that
-    is not known is suppressed all the same."""
+    is not known is suppressed all the same. Where a legal hold stands against it the request waits, in the state
+    `held`, and processing is restricted at once."""
     body, raw = await call.body()
     canonical_address(body.email)
     answer, replayed = await call.run(_erase, call.ledger, body, call.actor, call.part(raw))
@@ -137,7 +149,7 @@ def _intend_once(
     answer=ErasureAnswer,
 )
 async def get_erasure(call: Call) -> Response:
-    """`intended`, `keys_destroyed` or `nothing_held`, with its times."""
+    """`held`, `intended`, `keys_destroyed` or `nothing_held`, with its times."""
     erasure_id = call.path_id("id")
     statuses = await call.run(call.ledger.erasures.status, erasure_id)
     status = next((s for s in statuses if s.erasure_id == erasure_id), None)
@@ -150,6 +162,8 @@ async def get_erasure(call: Call) -> Response:
             "cause": status.cause,
             "requested_at": status.requested_at,
             "finished_at": status.finished_at,
+            "certificate_id": status.certificate_id if status.state != STATE_NOTHING_HELD else None,
+            "steps": [{"step": s, "at": at, "count": count} for s, (at, count) in sorted(status.steps.items())],
         }
     )
 
@@ -210,7 +224,8 @@ def _delete(
 
 def _slowest(states: Any) -> str:
     found = set(states)
-    return next(state for state in (STATE_INTENDED, STATE_KEYS_DESTROYED, STATE_NOTHING_HELD) if state in found)
+    order = (STATE_HELD, STATE_INTENDED, STATE_KEYS_DESTROYED, STATE_NOTHING_HELD)
+    return next(state for state in order if state in found)
 
 
 @operation(
@@ -224,7 +239,7 @@ def _slowest(states: Any) -> str:
     answer=DeletionAnswer,
 )
 async def get_deletion(call: Call) -> Response:
-    """How many of its erasures are intended, finished, or were not needed."""
+    """How many of its erasures wait for a legal hold, are intended, finished, or were not needed."""
     deletion_id = call.path_id("id")
     found = await call.run(call.ledger.erasures.status, deletion_id)
     statuses = [status for status in found if status.deletion_id == deletion_id]

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.bootstrap import Instance
 from api.http.metrics import CONTENT_TYPE, Metrics
 from api.http.operation import json_answer
-from ledger.errors import Unavailable
+from ledger.errors import GateShut, Unavailable
 from ledger.migrate import pending
 
 READY_SECONDS_MAX: Final = 3.0
@@ -62,7 +62,16 @@ def _checks(instance: Instance) -> dict[str, dict[str, Any]]:
         "ledger_database": _check(lambda: _migrated(instance.services.writer, "ledger")),
         "vault_database": _check(lambda: _migrated(instance.vault_pool, "vault")),
         "projections": _check(lambda: _lag(instance)),
+        "gate": _check(lambda: _gate(instance)),
     }
+
+
+def _gate(instance: Instance) -> dict[str, Any]:
+    try:
+        instance.watch.require_open()
+    except GateShut as shut:
+        return {"ok": False, "detail": str(shut)}
+    return {"ok": True}
 
 
 def _check(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -45,4 +45,7 @@ class ProblemAnswer(Answer):
     detail: str
     errors: list[ErrorPlace] | None = None
     reason: str | None = Field(default=None, description="A stable code, where a command was refused.")
+    certificate: str | None = Field(
+        default=None, description="What a hold came too late for; null where nothing leads there any more."
+    )
     id: UUID | None = Field(default=None, description="What to look for in this server's log.")
