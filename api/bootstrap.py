@@ -20,34 +20,41 @@ from psycopg import sql
 from api.settings import Settings
 from domain.law import rules_on
 from ledger.application import Ledger, LedgerServices
+from ledger.backup.gate import (
+    KEEP_EVERY_SECONDS,
+    WATCH_EVERY_SECONDS,
+    CustodyJournal,
+    GateWatch,
+    HeadKeeper,
+    require_open,
+)
 from ledger.connections import Pool
-from ledger.custody import Custody
+from ledger.custody.journal import Custody
+from ledger.custody.journal_check import require_journal
+from ledger.custody.key_files import FileKeyProvider
+from ledger.custody.provider import EpochKeyProvider
 from ledger.due_clock import DueClock
 from ledger.embedded import EmbeddedPostgres
-from ledger.epochs import EpochBook, EpochTerms
 from ledger.errors import SettingsRefused
-from ledger.gate import KEEP_EVERY_SECONDS, WATCH_EVERY_SECONDS, CustodyJournal, GateWatch, HeadKeeper, require_open
-from ledger.horizon import require_horizon
-from ledger.journal_check import require_journal
-from ledger.key_files import FileKeyProvider
-from ledger.key_provider import EpochKeyProvider
+from ledger.keys.epochs import EpochBook, EpochTerms
+from ledger.keys.horizon import require_horizon
+from ledger.keys.minimums import Minimums
+from ledger.keys.vault import Vault
 from ledger.migrate import migrate_ledger, migrate_vault
-from ledger.minimums import Minimums
 from ledger.ports import Clock
 from ledger.recorder import ReaderPool
 from ledger.sealing import require_aes_hardware
-from ledger.vault import Vault
 from projections.standing import InlineStanding
 from projections.worker import Chore, Worker
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
-from retention.holds import finish_holds
-from retention.horizon import Horizon, HorizonKeeper
-from retention.minimums import minimum_months
-from retention.pack import use_packs_of
-from retention.promised_horizon import promised_horizon_days
-from retention.schedule import RetentionSchedule
-from retention.setting_aside import SettingAside
+from retention.erasure.erasing import finish_erasures
+from retention.holds.releasing import finish_holds
+from retention.holds.setting_aside import SettingAside
+from retention.horizon.horizon import Horizon, HorizonKeeper
+from retention.plans.minimums import minimum_months
+from retention.plans.schedule import RetentionSchedule
+from retention.policy.pack import use_packs_of
+from retention.policy.promised_horizon import promised_horizon_days
 
 LEDGER_DATABASE = "lethe_ledger"
 VAULT_DATABASE = "lethe_vault"
@@ -226,7 +233,7 @@ def make_provider(settings: Settings) -> EpochKeyProvider:
     if settings.key_provider == "file":
         return FileKeyProvider(settings.folders_for_keys())
     try:
-        from ledger.key_kms import KmsKeyProvider  # noqa: PLC0415  an extra: whoever keeps keys in files needs no boto3
+        from ledger.custody.kms import KmsKeyProvider  # noqa: PLC0415  an extra: whoever keeps keys in files needs no boto3
     except ImportError:
         raise SettingsRefused("LETHE_KEY_PROVIDER=aws-kms needs boto3. Install it: pip install 'lethe[aws]'") from None
     return KmsKeyProvider(settings.kms_regions, settings.kms_alias_prefix, settings.kms_pending_days)

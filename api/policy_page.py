@@ -15,8 +15,8 @@ from uuid import UUID
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from retention.clause_figures import class_line, class_values
-from retention.policy_report import STATUS_WORDS, ClauseReport, PolicyReport
+from retention.policy.clause_figures import class_line, class_values
+from retention.policy.report import STATUS_WORDS, ClauseReport, PolicyReport
 
 STYLE: Final = (resources.files("api") / "static" / "policy.css").read_text(encoding="utf-8")
 CONTENT_POLICY: Final = (

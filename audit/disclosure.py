@@ -12,9 +12,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ledger.errors import TamperError
-from ledger.key_names import KeyName
+from ledger.keys.names import KeyName
+from ledger.keys.wraps import wrap_aad
 from ledger.sealing import open_box
-from ledger.wraps import wrap_aad
 
 
 class FoundWrap(NamedTuple):

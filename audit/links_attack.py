@@ -56,18 +56,18 @@ from domain.records import RECORD_CLASSES
 from domain.subject import ACCOUNT_CLOSURE, ERASURE_REASONS
 from ledger.arrays import register_arrays
 from ledger.connections import Pool
+from ledger.custody.journal_lines import TombstoneNote
+from ledger.custody.provider import EpochKeyProvider
 from ledger.entry import parse_entry_time, unpack_sealed
 from ledger.errors import InvalidToken, LedgerError, TamperError
 from ledger.hold_book import hold_tag
-from ledger.journal_lines import TombstoneNote
-from ledger.key_provider import EpochKeyProvider
-from ledger.keyring import CLASSES_OF_MESSAGES, LINK, PEPPER, Keyring
+from ledger.keys.keyring import CLASSES_OF_MESSAGES, LINK, PEPPER, Keyring
+from ledger.keys.vault import FOR_EVER, TENANT_HOLDER, KeyName, Vault
 from ledger.links import NO_OCCURRENCE, handle_of, link_scope, message_id, open_token, parse_token, records_kid_of
 from ledger.mapper import Holder, LedgerEvent, SealingMapper
 from ledger.record_streams import record_stream_id
 from ledger.sealing import NONCE_BYTES, envelope_kid, open_box, scope_key
 from ledger.standing_row import NO_KEY
-from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName, Vault
 from projections.standing import InlineStanding
 
 ENTITIES_SHARING_MAX = 6

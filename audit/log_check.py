@@ -31,11 +31,11 @@ from domain.suppression import SuppressionImposed, SuppressionLifted
 from ledger.application import Ledger
 from ledger.entry import canonical, check_digests, entry_time, unpack_sealed
 from ledger.errors import TamperError
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.link_generations import PastLinks
 from ledger.links import link_scope, message_id
 from ledger.standing_row import StandingRow
-from ledger.vault import TENANT_HOLDER, KeyName
 
 ROWS_PER_PAGE = 2_000
 PERSONS_PER_PAGE = 500

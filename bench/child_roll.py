@@ -13,7 +13,7 @@ from time import perf_counter
 from api.bootstrap import running
 from api.settings import Settings
 from bench.child_authorise import peak_mb
-from retention.horizon import Horizon
+from retention.horizon.horizon import Horizon
 
 
 def main() -> None:

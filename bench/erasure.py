@@ -22,11 +22,11 @@ from domain.message import MessageClicked, MessageOpened
 from domain.personal import Engagement, EngagementTechnical, Erased, Personal
 from domain.subject_commands import RecordConsent
 from ledger.authorise_layout import Recipient
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
 from ledger.links import link_scope, message_id
 from ledger.mapper import Holder, LedgerEvent
 from ledger.subjects import Act
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 
 CAMPAIGNS_OF_A_HEAVY_READER = 50
 CONSENTS_OF_A_HEAVY_READER = 2000

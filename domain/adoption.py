@@ -1,7 +1,7 @@
 """Adopting a policy pack: which version an account lives under, and the notice that a change owes (Mailkai 12).
 
 An account adopts a pack by version. A version that takes back or shortens a promise of the one in force can be
-adopted only after a notice that named its very words has run its days; `retention/pack_changes.py` tells what those
+adopted only after a notice that named its very words has run its days; `retention/policy/changes.py` tells what those
 are. The facts stand with the account; these are the decisions.
 """
 

@@ -38,7 +38,6 @@ from ledger.authorise import AuthorisationDesk, RulesOn
 from ledger.connections import Pool
 from ledger.desk import DeskTools
 from ledger.due_clock import DueClock
-from ledger.epochs import EpochBook
 from ledger.erasures import ErasureDesk
 from ledger.errors import KeyDestroyed, UnknownAccount, UnknownCampaign
 from ledger.feedback import FeedbackDesk
@@ -46,7 +45,9 @@ from ledger.fingerprints import Fingerprinter
 from ledger.group_commit import GroupCommitter
 from ledger.holds import HoldBook, HoldDesk
 from ledger.idempotency import PartStore
-from ledger.keyring import PEPPER, Keyring
+from ledger.keys.epochs import EpochBook
+from ledger.keys.keyring import PEPPER, Keyring
+from ledger.keys.vault import TENANT_HOLDER, KeyName, Vault, erased_or_missing
 from ledger.link_generations import LinkDesk
 from ledger.mapper import SealingMapper
 from ledger.ports import Clock, StandingBook
@@ -56,7 +57,6 @@ from ledger.standing_row import StandingRow
 from ledger.streams import next_version
 from ledger.subjects import Act, Outcome, SubjectDesk
 from ledger.suppressing import SuppressionDesk
-from ledger.vault import TENANT_HOLDER, KeyName, Vault, erased_or_missing
 
 INSERT_API_KEY = """
 INSERT INTO lethe.api_key (tenant_id, key_id, secret_hash, scopes, created_at) VALUES (%s, %s, %s, %s, %s)

@@ -23,7 +23,8 @@ from domain.subject import recalled_position
 from ledger.append import EntryShape, ShapedRow
 from ledger.entry import ENTRY_VERSION, around, entry_time, new_event_ids
 from ledger.errors import PeriodDestroyed
-from ledger.keyring import LINK, Keyring
+from ledger.keys.keyring import LINK, Keyring
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.links import (
     NO_OCCURRENCE,
     TokenSealer,
@@ -34,7 +35,6 @@ from ledger.links import (
     recorded_occurrence,
 )
 from ledger.standing_row import StandingRow
-from ledger.vault import TENANT_HOLDER, KeyName
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ledger.append import Appender
 from ledger.fingerprints import Fingerprinter
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
 from ledger.mapper import SealingMapper
 from ledger.ports import Clock, StandingBook
 

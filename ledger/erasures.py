@@ -34,13 +34,13 @@ from ledger.errors import KeyDestroyed, PeriodDestroyed
 from ledger.fingerprints import NO_ADDRESS_LEADS
 from ledger.hold_book import HoldBook
 from ledger.intents import class_intended, note_erasure
+from ledger.keys.vault import FOR_EVER, TENANT_HOLDER, KeyName
 from ledger.links import handle_of
 from ledger.mapper import Draft, Holder
 from ledger.ports import SuppressionRow
 from ledger.postponing import postpone_erasures
 from ledger.sealing import open_box, scope_key, seal_box
 from ledger.standing_row import StandingRow
-from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName
 
 ERASED_CAUSE = "erased"
 RETENTION_ACTOR = "retention"

@@ -30,7 +30,8 @@ from ledger.feedback_events import (
     UNKNOWN_MONTH,
     FeedbackEvent,
 )
-from ledger.keyring import LINK, Keyring
+from ledger.keys.keyring import LINK, Keyring
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.link_generations import PastLinks
 from ledger.links import (
     NO_OCCURRENCE,
@@ -44,7 +45,6 @@ from ledger.links import (
 )
 from ledger.ports import StandingBook
 from ledger.standing_row import StandingRow
-from ledger.vault import TENANT_HOLDER, KeyName
 
 Unmatched = tuple[FeedbackEvent, str]
 """An event that nobody was found for, and why."""

@@ -16,9 +16,9 @@ from domain.personal import Erased, Feed
 from ledger.entry import entry_time
 from ledger.feedback_events import FeedbackEvent
 from ledger.feedback_match import Unmatched
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.sealing import open_box, scope_key, seal_box
-from ledger.vault import TENANT_HOLDER, KeyName
 
 INSERT_PARKED = """
 INSERT INTO lethe.parked_feedback (tenant_id, parked_id, reason, feed_day, sealed) VALUES (%s, %s, %s, %s, %s)

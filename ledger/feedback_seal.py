@@ -18,7 +18,7 @@ from ledger.entry import canonical, part_header
 from ledger.errors import PeriodDestroyed
 from ledger.feedback_events import ENGAGEMENT_KINDS, TOPICS, FeedbackEvent
 from ledger.feedback_match import Matched
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
 from ledger.sealing import length_prefixed, scope_key, seal_with_aad
 
 DaysOfUse = dict[int, dict[bytes, date]]

@@ -16,7 +16,7 @@ from typing import Any
 
 from domain.address import canonical_address
 from ledger.errors import KeyDestroyed
-from ledger.keyring import LEASE_SECONDS_MAX
+from ledger.keys.keyring import LEASE_SECONDS_MAX
 
 FINGERPRINT_BYTES = 16
 NO_ADDRESS_LEADS = (

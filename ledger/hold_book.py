@@ -22,11 +22,11 @@ from domain.hold import Hold, Period, TooLate
 from domain.ids import month_of, previous_month
 from domain.personal import HoldReference
 from ledger.arrays import Bytes16Array, Uuid16Array
-from ledger.keyring import LINK, Keyring
+from ledger.keys.keyring import LINK, Keyring
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.links import link_scope, message_id
 from ledger.ports import Clock, StandingBook
 from ledger.standing_row import StandingRow
-from ledger.vault import TENANT_HOLDER, KeyName
 
 HoldId = UUID
 

@@ -45,9 +45,9 @@ from ledger.desk import Desk, DeskTools
 from ledger.errors import HoldTooLate, UnknownCampaign, UnknownHold, UnknownSubject
 from ledger.hold_book import HoldBook, HoldId, HoldRow
 from ledger.intents import intended_periods, intended_persons, under_way
+from ledger.keys.vault import FOR_EVER, TENANT_HOLDER, KeyName
 from ledger.mapper import Holder
 from ledger.recorder import ledger_event
-from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName
 
 __all__ = ["HoldBook", "HoldDesk", "HoldId", "HoldOn", "HoldRow", "HoldWords"]
 

@@ -20,9 +20,9 @@ from domain.ids import day_of
 from domain.personal import Erased, Feed
 from ledger.append import LockedTenant
 from ledger.errors import IdempotencyMismatch
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.sealing import open_box, scope_key, seal_box
-from ledger.vault import TENANT_HOLDER, KeyName
 
 IDEMPOTENCY = "idempotency"
 KEPT_FOR = timedelta(hours=24)

@@ -19,10 +19,10 @@ from psycopg import Connection
 from domain.hold import HoldTargets, Period, TooLate
 from domain.personal import SuppressionData
 from ledger.arrays import Bytes16Array
-from ledger.condemned import condemned_of
-from ledger.keyring import CLASSES_OF_MESSAGES, Keyring
+from ledger.keys.condemned import condemned_of
+from ledger.keys.keyring import CLASSES_OF_MESSAGES, Keyring
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.sealing import scope_key
-from ledger.vault import TENANT_HOLDER, KeyName
 
 TAG_PERSON = b"lethe.adr.v1"
 AFTER_EVERY_DAY = "9999-12-31"

@@ -19,11 +19,11 @@ from domain.personal import Identity
 from ledger.append import LockedTenant
 from ledger.desk import Desk
 from ledger.errors import KeyMissing
-from ledger.generations import ALL_MONTHS, FIRST_GENERATION, GenerationKey, Generations
-from ledger.keyring import LINK
+from ledger.keys.generations import ALL_MONTHS, FIRST_GENERATION, GenerationKey, Generations
+from ledger.keys.keyring import LINK
+from ledger.keys.vault import Vault
 from ledger.links import handle_of, month_number
 from ledger.standing_row import ALWAYS, NO_KEY, Person, StandingRow
-from ledger.vault import Vault
 
 PERSONS_PER_APPEND = 1_000
 """Persons whose rows are written anew per transaction, so that the tenant's other writers are not kept waiting."""

@@ -39,9 +39,9 @@ from ledger.entry import (
     unpack_sealed,
 )
 from ledger.errors import TamperError
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
+from ledger.keys.vault import FOR_EVER, TENANT_HOLDER, KeyName
 from ledger.sealing import SealedPlace, envelope_kid, open_envelope, scope_key, seal
-from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +151,7 @@ class SealingMapper(Mapper[UUID]):
         Raises `TamperError` if the sealed bytes do not fit the entry, `KeyMissing` for a key without tombstone.
         """
         assert isinstance(stored_event, LedgerEvent)
-        entry = _read_entry(stored_event.state)
-        self._check_place(entry, stored_event)
-        envelopes = unpack_sealed(stored_event.sealed)
-        check_digests(entry, envelopes)
+        entry, envelopes = self._checked(stored_event)
         fact_class = current_class(entry["topic"])
         parts = {
             part: self._open_part(fact_class, entry, part, envelope, holder) if personal else Unopened()
@@ -183,6 +180,24 @@ class SealingMapper(Mapper[UUID]):
                 "position": stored_event.position,
             }
         )
+
+    def open_part(self, stored_event: LedgerEvent, part: str) -> dict[str, Any] | Erased | Unopened:
+        """The fields of one part as they were sealed, for those who want no more of an event. Raises as `open`.
+
+        Nothing is lifted to a newer topic: only for events of a topic that is read as it was written.
+        """
+        entry, envelopes = self._checked(stored_event)
+        if part not in envelopes:
+            return {}
+        return self._open_part(current_class(entry["topic"]), entry, part, envelopes[part], None)
+
+    def _checked(self, stored_event: LedgerEvent) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The entry and the envelopes of an event. Raises `TamperError` if one is not where it was written."""
+        entry = _read_entry(stored_event.state)
+        self._check_place(entry, stored_event)
+        envelopes = unpack_sealed(stored_event.sealed)
+        check_digests(entry, envelopes)
+        return entry, envelopes
 
     def keys_needed(self, stored_event: LedgerEvent) -> set[KeyName]:
         """The keys that opening an event takes, as far as the event itself tells: not whose message or record it is."""

@@ -22,8 +22,8 @@ from uuid import UUID
 
 from domain.ids import unix_ms, uuid7_bytes
 from domain.records import RECORD_CLASSES
-from ledger.key_names import TENANT_HOLDER, KeyName
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
+from ledger.keys.names import TENANT_HOLDER, KeyName
 from ledger.mapper import Holder
 from ledger.sealing import scope_key
 

@@ -27,12 +27,12 @@ from ledger.append import LockedTenant
 from ledger.desk import Desk, DeskTools
 from ledger.errors import KeyDestroyed, PeriodDestroyed
 from ledger.idempotency import IdempotentPart, PartStore, Replayed
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.mapper import NO_HOLDER, Draft, Holder
 from ledger.record_streams import RecordStreams, holder_of_day, record_stream_id
 from ledger.sealing import scope_key
 from ledger.standing_row import StandingRow
 from ledger.streams import read_versions
-from ledger.vault import TENANT_HOLDER, KeyName
 
 CHUNK_RECORDS = 1000
 """Records per transaction: what one account's lock is held for while other commands of the account wait."""

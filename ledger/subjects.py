@@ -35,11 +35,11 @@ from ledger.accounts import require_active
 from ledger.append import LockedTenant, Receipt
 from ledger.desk import Desk
 from ledger.errors import KeyDestroyed, PeriodDestroyed
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.links import handle_of, records_kid_of
 from ledger.mapper import Draft, Holder
 from ledger.standing_row import Person, StandingRow
-from ledger.vault import TENANT_HOLDER, KeyName
 
 _ADDING = (AddContact, AssignAccount)
 """Commands that make a person of somebody who was none."""

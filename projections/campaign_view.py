@@ -62,7 +62,7 @@ SELECT t.position, c.hour, c.kind, c.rule, c.count FROM lethe_read.tracking t LE
 ) AS c ON true
 WHERE t.tenant_id = %s AND t.projection = %s AND t.live
 """
-# Of a month whose figures were published nothing is counted by the hour any more (retention/aggregates.py).
+# Of a month whose figures were published nothing is counted by the hour any more (retention/plans/aggregates.py).
 SELECT_PUBLISHED_MONTHS = "SELECT month FROM lethe.published_aggregate WHERE tenant_id = %s AND subject = ''"
 SELECT_PUBLISHED = """
 SELECT month, figures, withheld FROM lethe_read.published_aggregate WHERE tenant_id = %s AND subject = %s ORDER BY month

@@ -21,7 +21,7 @@ from psycopg import Connection
 
 from domain.facts import opened
 from domain.ids import day_of
-from domain.personal import Erased, Feed
+from domain.personal import Erased, Feed, Identity
 from domain.scope import ALL, purpose_scope
 from domain.subject import (
     ACCOUNT_CLOSURE,
@@ -42,11 +42,11 @@ from domain.suppression import SuppressionImposed, SuppressionLifted
 from ledger.application import Ledger
 from ledger.arrays import Uuid16Array
 from ledger.errors import PeriodDestroyed
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.mapper import LedgerEvent
 from ledger.recorder import ReaderPool, ledger_event
 from ledger.sealing import open_box, scope_key, seal_box
-from ledger.vault import TENANT_HOLDER, KeyName
 from projections.errors import CursorTooOld
 from projections.identity import find_identity_keys
 from projections.log import Rows, every_version, read_events
@@ -79,8 +79,8 @@ SELECT e.* FROM unnest(%s) AS n(stream_id), LATERAL (
 INSERT_CHANGES = """
 INSERT INTO lethe.suppression_change
     (tenant_id, generation, position, kind, scope, cause, campaign_id, recorded_at, feed_day, address)
-SELECT %s, %s, n.* FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::uuid[], %s::timestamptz[],
-    %s::text[], %s::bytea[]) AS n(position, kind, scope, cause, campaign_id, recorded_at, feed_day, address)
+SELECT %s, %s, n.* FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::uuid[], %b::timestamptz[],
+    %b::text[], %b::bytea[]) AS n(position, kind, scope, cause, campaign_id, recorded_at, feed_day, address)
 ON CONFLICT (tenant_id, generation, position) DO NOTHING
 """
 # One statement, so that the changes and the position they are current to come from one snapshot.
@@ -105,7 +105,8 @@ SELECT_GENERATIONS = "SELECT generation FROM lethe.tracking WHERE tenant_id = %s
 DELETE_SOME = """
 DELETE FROM lethe.suppression_change WHERE tenant_id = %s AND generation = %s AND position <= (
     SELECT max(position) FROM (
-        SELECT position FROM lethe.suppression_change WHERE tenant_id = %s AND generation = %s ORDER BY position LIMIT %s
+        SELECT position FROM lethe.suppression_change
+        WHERE tenant_id = %s AND generation = %s ORDER BY position LIMIT %s
     ) AS first
 )
 """
@@ -131,21 +132,20 @@ class Change:
     email: str | None
 
 
-@dataclass(slots=True)
 class _Line:
     """A change on its way into the table, and the event it comes from."""
 
-    event: LedgerEvent
-    kind: Kind
-    scope: str
-    cause: str
-    campaign: UUID | None = None
-    address: str | None = None
+    __slots__ = ("address", "campaign", "cause", "day", "event", "kind", "scope")
 
-    @property
-    def day(self) -> str:
-        assert self.event.recorded_at is not None
-        return day_of(self.event.recorded_at)
+    def __init__(self, event: LedgerEvent, kind: Kind, scope: str, cause: str, campaign: UUID | None = None) -> None:
+        assert event.recorded_at is not None
+        self.event = event
+        self.kind = kind
+        self.scope = scope
+        self.cause = cause
+        self.campaign = campaign
+        self.address: str | None = None
+        self.day = day_of(event.recorded_at)
 
 
 class ChangeFeed:
@@ -304,7 +304,7 @@ def _persons(connection: Connection[Any], ledger: Ledger, streams: set[UUID]) ->
     sealed = [e for e in events if e.topic not in (*_NOES, ErasureIntended.TOPIC) and _stream(e) not in erased]
     find_identity_keys(ledger.keyring, sealed)
     for event in sealed:
-        address = opened(getattr(ledger.sealing.open(event), "email", None))
+        address = _address(ledger, event)
         if address is not None:
             persons[_stream(event)].addresses.append((event.originator_version, address))
     for event in events:
@@ -312,6 +312,17 @@ def _persons(connection: Connection[Any], ledger: Ledger, streams: set[UUID]) ->
         if event.topic in _NOES and person.first_no is None:
             person.first_no = event.originator_version
     return persons
+
+
+def _address(ledger: Ledger, event: LedgerEvent) -> str | None:
+    """The address that an event of a person's stream gives them; None where it gives none, or its key is gone."""
+    address: str | None
+    if event.topic in _ADDRESS_TOPICS:
+        values = ledger.sealing.open_part(event, Identity.name)
+        address = values.get("email") if isinstance(values, dict) else None
+    else:  # An older version of one of these is lifted first.
+        address = opened(getattr(ledger.sealing.open(event), "email", None))
+    return address
 
 
 def _lifting_nothing(

@@ -25,13 +25,13 @@ from domain.records import FACT_OF_CLASS
 from ledger.application import Ledger
 from ledger.arrays import Uuid16Array
 from ledger.errors import KeyMissing, TamperError
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.link_generations import PastLinks
 from ledger.links import link_scope, message_id
 from ledger.mapper import Holder, LedgerEvent
 from ledger.recorder import ledger_event
 from ledger.standing_row import StandingRow
-from ledger.vault import TENANT_HOLDER, KeyName
 from projections.errors import ProjectionError
 from projections.log import every_version
 

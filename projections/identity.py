@@ -13,10 +13,10 @@ import orjson
 from domain.ids import month_of
 from domain.personal import Identity
 from ledger.entry import parse_entry_time, unpack_sealed
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.mapper import LedgerEvent
 from ledger.sealing import envelope_kid
-from ledger.vault import TENANT_HOLDER, KeyName
 
 
 def kid_of(event: LedgerEvent) -> bytes | None:

@@ -25,13 +25,13 @@ from ledger.append import LockedTenant
 from ledger.application import Ledger
 from ledger.arrays import Bytes16Array, Uuid16Array
 from ledger.entry import parse_entry_time
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
+from ledger.keys.vault import KeyName, erased_or_missing
 from ledger.link_generations import linked
 from ledger.links import handle_of, records_kid_of
 from ledger.mapper import LedgerEvent
 from ledger.recorder import ledger_event
 from ledger.standing_row import NO_KEY, Person, StandingRow
-from ledger.vault import KeyName, erased_or_missing
 from projections.identity import find_identity_keys, kid_of
 from projections.log import every_version
 from projections.standing import InlineStanding

@@ -10,7 +10,7 @@ import os
 from hashlib import blake2b
 from uuid import UUID
 
-from ledger.key_provider import EpochKeyProvider
+from ledger.custody.provider import EpochKeyProvider
 from ledger.links import handle_tag
 from ledger.sealing import KEY_BYTES, NONCE_BYTES, aead_seal
 

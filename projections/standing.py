@@ -17,13 +17,13 @@ from psycopg import Connection
 from domain.campaign import Campaign
 from domain.standing import Suppression
 from ledger.arrays import Bytes16Array, BytesArray
+from ledger.custody.provider import EpochKeyProvider
 from ledger.errors import UnknownAccount
-from ledger.key_provider import EpochKeyProvider
+from ledger.keys.wraps import refuse_rolled
 from ledger.links import handle_tag
 from ledger.ports import SuppressionRow
 from ledger.sealing import NONCE_BYTES, aead_open
 from ledger.standing_row import Person, StandingRow
-from ledger.wraps import refuse_rolled
 from projections.campaigns import CampaignTable
 from projections.row_keys import RowKeys, aad_prefix, row_aad, seal_row
 from projections.suppression import SuppressionTable

@@ -22,12 +22,12 @@ from psycopg import Connection
 
 from ledger.arrays import Bytes16Array, BytesArray
 from ledger.connections import Pool
+from ledger.custody.provider import EpochKeyProvider
 from ledger.errors import RollIncomplete, TamperError, UnknownAccount
-from ledger.key_provider import EpochKeyProvider
-from ledger.rolling import RollStep, until_none_left
+from ledger.keys.rolling import RollStep, until_none_left
+from ledger.keys.wraps import refuse_rolled
 from ledger.sealing import NONCE_BYTES, aead_open
 from ledger.standing_row import StandingRow
-from ledger.wraps import refuse_rolled
 from projections.row_keys import RowKeys, row_aad, seal_row
 
 ROWS_PER_BATCH: Final = 1_000

@@ -29,18 +29,18 @@ from domain.suppression import SuppressionImposed, SuppressionKeyClosed
 from ledger.append import LockedTenant
 from ledger.application import Ledger
 from ledger.erasures import RETENTION_ACTOR
+from ledger.keys.vault import FOR_EVER, TENANT_HOLDER
 from ledger.mapper import LedgerEvent
 from ledger.ports import SuppressionRow
-from ledger.vault import FOR_EVER, TENANT_HOLDER
 from projections.alone import alone
 from projections.change_feed import oldest_day_kept, purge_changes
 from projections.log import end_of_log, first_position_at, read_events, windows
 from projections.rebuild import clear_leftovers
 from projections.suppression import SuppressionTable
-from retention.commitments import publish_commitments
-from retention.erasure_days import complete_certificates, mix_kept_keys, settle_erasures
-from retention.holds import forget_closed_days
-from retention.plan_certificates import certify_plans
+from retention.certificates.commitments import publish_commitments
+from retention.certificates.of_plans import certify_plans
+from retention.erasure.days import complete_certificates, mix_kept_keys, settle_erasures
+from retention.holds.releasing import forget_closed_days
 
 ENTRIES_PER_APPEND = 2_000
 """Entries per transaction, so that the tenant's other writers are not kept waiting."""

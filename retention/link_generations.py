@@ -14,11 +14,11 @@ from typing import Final
 
 from domain.ids import next_month
 from ledger.application import Ledger
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
+from ledger.keys.vault import DUE_PER_PAGE
 from ledger.link_generations import PersonGeneration, first_month_after
-from ledger.vault import DUE_PER_PAGE
 from projections.alone import alone
-from retention.clocks import Clocked, first_day_of, last_anchor_due
+from retention.policy.clocks import Clocked, first_day_of, last_anchor_due
 
 DAYS_BEFORE_DUE_MIN: Final = 62
 """Days between the end of the last month that a generation serves and its due day. A one-off campaign registered on

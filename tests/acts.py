@@ -17,7 +17,7 @@ from domain.subject_commands import AddContact, RecordConsent
 from ledger.application import Ledger
 from ledger.authorise_layout import Recipient
 from ledger.feedback import FeedbackAnswer, FeedbackEvent
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
 from ledger.links import link_scope, message_id
 from ledger.standing_row import StandingRow
 from ledger.subjects import Act, Outcome

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from api.bootstrap import running
 from api.settings import Settings
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 
 
 def die_while_erasing(settings: Settings, tenant: UUID, place: str, call: int, after: bool) -> None:

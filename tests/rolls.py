@@ -17,10 +17,10 @@ from api.settings import Settings
 from domain.ids import uuid7
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
+from ledger.keys.rolling import RollStep
+from ledger.keys.vault import KeyName
 from ledger.migrate import migrate_ledger, migrate_vault
-from ledger.rolling import RollStep
-from ledger.vault import KeyName
-from retention.horizon import Horizon
+from retention.horizon.horizon import Horizon
 
 SELECT_WRAPS = """
 SELECT holder, class, period, generation, epoch FROM lethe_vault.wrapped_key WHERE tenant_id = %s

@@ -19,10 +19,10 @@ from domain.address import deliverable_address
 from domain.facts import opened
 from domain.personal import Personal
 from ledger.application import API_SCOPES, Ledger, parse_api_key, tenants
-from ledger.horizon import require_horizon
-from retention.adopting import adopt, announce, newest_in_force, open_under, pack_of
-from retention.closure import closing_days
-from retention.pack import Pack, load_pack
+from ledger.keys.horizon import require_horizon
+from retention.plans.closure import closing_days
+from retention.policy.adopting import adopt, announce, newest_in_force, open_under, pack_of
+from retention.policy.pack import Pack, load_pack
 
 accounts = typer.Typer(help="Open accounts and list them. An account is a controller with contacts of its own.")
 accounts.add_typer(holders, name="holder")

@@ -12,12 +12,12 @@ from api.cli.failures import CommandFailed, ExitCode
 from api.cli.options import ACTOR, DryRunFlag, JsonFlag, settings
 from api.cli.output import Output, counted
 from ledger.application import tenants
-from ledger.backup import LEDGER, VAULT, Database, write_backup
-from ledger.gate import keep_heads
-from ledger.restore import read_summary
-from ledger.restore import restore as restore_backup
+from ledger.backup.gate import keep_heads
+from ledger.backup.restoring import read_summary
+from ledger.backup.restoring import restore as restore_backup
+from ledger.backup.writing import LEDGER, VAULT, Database, write_backup
 from projections.standing import InlineStanding
-from retention.reopening import Gatekeeper, Opening
+from retention.restoring.reopening import Gatekeeper, Opening
 
 Only = Literal["ledger", "vault"]
 

@@ -18,8 +18,8 @@ from api.cli.output import Output, counted
 from domain.facts import NIL
 from ledger.certificate_format import BYTES_MAX, checked_certificate, digest_of
 from ledger.signing import ALGORITHM, PUBLIC_KEY_BYTES, verify_key
-from retention.certificate_pdf import certificate_pdf
-from retention.certificate_store import Certificate, certificate, certificates_of_day, exported
+from retention.certificates.pdf import certificate_pdf
+from retention.certificates.store import Certificate, certificate, certificates_of_day, exported
 
 certificates = typer.Typer(help="Show, check and export certificates of destruction.")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from api.cli.checks import Finding, Patient
-from ledger.epochs import SELECT_EPOCHS, Epoch, roll_due_at
-from retention.horizon import overdue
+from ledger.keys.epochs import SELECT_EPOCHS, Epoch, roll_due_at
+from retention.horizon.horizon import overdue
 
 ADVICE = "Is lethe worker running? Its log says why it cannot. By hand: lethe vault roll."
 

@@ -10,15 +10,15 @@ from typing import Final
 
 from api.bootstrap import make_provider
 from api.cli.checks import Check, Finding, Patient
-from ledger.custody import FOLDERS_MIN, JOURNAL, Custody
-from ledger.epoch_keys import require_epoch_keys
+from ledger.custody.journal import FOLDERS_MIN, JOURNAL, Custody
+from ledger.custody.journal_check import count_tombstones, require_lines
+from ledger.custody.provider import COPIES_MIN, EpochKeyProvider
 from ledger.errors import JournalLost, LedgerError, SettingsRefused
-from ledger.horizon import require_horizon
-from ledger.journal_check import count_tombstones, require_lines
-from ledger.key_provider import COPIES_MIN, EpochKeyProvider
+from ledger.keys.epoch_keys import require_epoch_keys
+from ledger.keys.horizon import require_horizon
 from ledger.sealing import KEY_BYTES
-from retention.pack import use_packs_of
-from retention.promised_horizon import promised_horizon_days
+from retention.policy.pack import use_packs_of
+from retention.policy.promised_horizon import promised_horizon_days
 
 MEND_FILES: Final = (
     "Make folders and files private (chmod go-rwx) and owned by the user Lethe runs as; restore missing copies. "

@@ -16,12 +16,12 @@ from api.bootstrap import Instance
 from domain.campaign import Campaign
 from domain.ids import month_of, previous_month
 from ledger.application import Ledger
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.link_generations import PastLinks
 from ledger.links import link_scope, message_id
 from ledger.standing_row import StandingRow
-from ledger.vault import TENANT_HOLDER, KeyName
-from retention.outcomes import Kept, kept_classes
+from retention.policy.outcomes import Kept, kept_classes
 
 SELECT_KEYS: Final = "SELECT class FROM lethe_vault.wrapped_key WHERE tenant_id = %s AND holder = ANY(%s)"
 STREAMS_PER_READ: Final = 1000

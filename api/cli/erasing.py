@@ -23,7 +23,7 @@ from api.cli.options import (
 from api.cli.output import Output, counted
 from domain.subject import ERASURE_REASONS
 from ledger.erasures import STATE_HELD, STATE_NOTHING_HELD, ErasureStatus
-from retention.erasing import ErasureOutcome, finish_erasures
+from retention.erasure.erasing import ErasureOutcome, finish_erasures
 
 PLANS_SHOWN_MAX: Final = 10
 

@@ -36,12 +36,12 @@ from ledger.embedded import EmbeddedPostgresError
 from ledger.signing import SignatureRefused
 from projections.errors import ProjectionError
 from projections.history import EventUnreadable
-from retention.apply import PlanBusy, PlanIncomplete
-from retention.certificate_store import UnknownCertificate
-from retention.erasing import ErasureIncomplete
-from retention.horizon import RollRunning
-from retention.pack import PackInvalid, UnknownPack
-from retention.plan_file import PlanInvalid, PlanRefused
+from retention.certificates.store import UnknownCertificate
+from retention.erasure.erasing import ErasureIncomplete
+from retention.horizon.horizon import RollRunning
+from retention.plans.apply import PlanBusy, PlanIncomplete
+from retention.plans.file import PlanInvalid, PlanRefused
+from retention.policy.pack import PackInvalid, UnknownPack
 
 AS_JSON: Final = "lethe.json"
 """Under this name a command's `--json` is noted in click's context, so that its failure is told in JSON too."""

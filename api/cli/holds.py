@@ -31,8 +31,8 @@ from api.cli.output import Output, counted
 from domain.hold import HELD_CLASSES, HoldRefused, Period, TooLate
 from ledger.application import Ledger
 from ledger.holds import HoldOn, HoldRow, HoldWords
-from retention.erasing import finish_erasures
-from retention.holds import DueOnRelease, due_on_release, finish_holds
+from retention.erasure.erasing import finish_erasures
+from retention.holds.releasing import DueOnRelease, due_on_release, finish_holds
 
 REVIEW_AFTER: Final = timedelta(days=90)
 IDS_SHOWN_MAX: Final = 10

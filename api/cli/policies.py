@@ -18,10 +18,10 @@ from api.cli.options import AccountOption, JsonFlag, chosen_ledger, instance_of
 from api.cli.output import Output, counted
 from api.policy_page import policy_json, policy_page
 from ledger.application import Ledger, tenants
-from retention.adopting import pack_of
-from retention.pack import Mistake, Pack, PackInvalid, load_pack, read_pack
-from retention.policy_figures import read_figures
-from retention.policy_report import STATUS_WORDS, ClauseReport, KeptBy, PolicyReport, policy_report
+from retention.policy.adopting import pack_of
+from retention.policy.figures import read_figures
+from retention.policy.pack import Mistake, Pack, PackInvalid, load_pack, read_pack
+from retention.policy.report import STATUS_WORDS, ClauseReport, KeptBy, PolicyReport, policy_report
 
 policies = typer.Typer(help="Check policy packs, and report clause by clause how they are kept.")
 

@@ -10,13 +10,13 @@ import typer
 from api.cli.failures import CommandFailed, ExitCode
 from api.cli.options import AccountOption, DryRunFlag, JsonFlag, confirm, ledger_of, require_files
 from api.cli.output import Bar, Output, counted
-from retention.adopting import pack_of
-from retention.apply import Applied, apply_plan, finish_open_plans
-from retention.closure import sweep_closed_classes
-from retention.pack import load_pack
-from retention.plan import made_again, make_plan
-from retention.plan_file import read_plan_file, require_fresh, signed
-from retention.plan_model import ERASE_HOLDERS, Plan, PlanItem, Touched
+from retention.plans.apply import Applied, apply_plan, finish_open_plans
+from retention.plans.closure import sweep_closed_classes
+from retention.plans.file import read_plan_file, require_fresh, signed
+from retention.plans.model import ERASE_HOLDERS, Plan, PlanItem, Touched
+from retention.plans.plan import made_again, make_plan
+from retention.policy.adopting import pack_of
+from retention.policy.pack import load_pack
 
 retention = typer.Typer(help="Plan what a policy's time has run out for, and destroy exactly what was planned.")
 

@@ -17,8 +17,8 @@ from api.cli.failures import CommandFailed, ExitCode
 from api.cli.options import JsonFlag, settings
 from api.cli.output import Output, counted
 from api.settings import Settings
-from retention.pack import Pack, load_pack, read_pack
-from retention.simulation import YEARS_DEFAULT, YEARS_MAX, Datum, Simulation, simulate
+from retention.policy.pack import Pack, load_pack, read_pack
+from retention.simulation.simulation import YEARS_DEFAULT, YEARS_MAX, Datum, Simulation, simulate
 
 
 class SimulatedClock:

@@ -10,12 +10,12 @@ from api.bootstrap import running
 from api.cli.options import DryRunFlag, JsonFlag, confirm, instance_of, settings
 from api.cli.output import Output, counted
 from ledger.application import tenants
-from ledger.epochs import Epoch
+from ledger.backup.gate import look
+from ledger.custody.journal_check import write_journal
 from ledger.errors import GateShut
-from ledger.gate import look
-from ledger.journal_check import write_journal
-from retention.epoch_facts import tell
-from retention.horizon import EpochState, Horizon, HorizonState
+from ledger.keys.epochs import Epoch
+from retention.horizon.epoch_facts import tell
+from retention.horizon.horizon import EpochState, Horizon, HorizonState
 
 vault = typer.Typer(help="The epochs of the vault: look at them, renew all keys, destroy what is past.")
 

@@ -21,7 +21,7 @@ from domain.subject import Action, ConsentGranted
 from domain.subject_commands import RecordConsent
 from ledger.application import Ledger
 from ledger.subjects import Act
-from retention.adopting import newest_in_force, open_under
+from retention.policy.adopting import newest_in_force, open_under
 
 ACTOR: Final = "demo"
 CHANNEL: Final = "email"

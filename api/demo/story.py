@@ -40,7 +40,7 @@ from ledger.application import Ledger
 from ledger.authorise_layout import Recipient
 from ledger.subjects import Act
 from projections.worker import catch_up
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 
 SHARE_OF_BOOKS: Final = 0.75  # of the contacts; the rest are the other account's
 SEED: Final = 20

@@ -2,7 +2,7 @@
 
 Erasures are finished in the background as soon as they are answered, besides by the worker.
 
-The saga can be killed anywhere and run again (`retention/erasing.py`), so whatever stops it here only makes the
+The saga can be killed anywhere and run again (`retention/erasure/erasing.py`), so whatever stops it here only makes the
 worker do it. One run per account at a time; a request that comes in while one runs makes it run once more.
 """
 
@@ -15,9 +15,9 @@ import structlog
 from anyio import CapacityLimiter, to_thread
 
 from api.bootstrap import Instance
+from ledger.backup.gate import WATCH_EVERY_SECONDS
 from ledger.errors import GateShut
-from ledger.gate import WATCH_EVERY_SECONDS
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 
 log = structlog.get_logger("lethe.http")
 

@@ -28,8 +28,8 @@ from ledger import errors as ledger_errors
 from ledger.entry import EntryTooLong
 from projections.errors import CursorTooOld
 from projections.history import EventUnreadable, UnknownKind
-from retention.certificate_store import UnknownCertificate
-from retention.pack import PackError
+from retention.certificates.store import UnknownCertificate
+from retention.policy.pack import PackError
 
 CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 5

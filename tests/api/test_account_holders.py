@@ -10,7 +10,7 @@ import pytest
 
 from api.bootstrap import Instance
 from ledger.application import Ledger
-from retention.schedule import run_retention
+from retention.plans.schedule import run_retention
 from tests.acts import person
 from tests.api.cli_support import CommandLine
 from tests.api.conftest import Api

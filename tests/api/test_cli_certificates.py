@@ -14,7 +14,7 @@ from api.bootstrap import Instance
 from api.cli import certificates
 from ledger.application import Ledger
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import emails, willing
 from tests.api.cli_support import CommandLine
 from tests.support import SettableClock

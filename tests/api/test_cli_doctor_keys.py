@@ -16,10 +16,10 @@ from moto import mock_aws
 
 from api.bootstrap import Instance
 from ledger.application import Ledger
-from ledger.custody import JOURNAL, Custody
-from ledger.key_files import FileKeyProvider
-from ledger.key_kms import KmsKeyProvider
-from ledger.key_names import KeyName, Tombstone
+from ledger.custody.journal import JOURNAL, Custody
+from ledger.custody.key_files import FileKeyProvider
+from ledger.custody.kms import KmsKeyProvider
+from ledger.keys.names import KeyName, Tombstone
 from tests.api.cli_support import CommandLine
 
 REGIONS = ["eu-central-1", "eu-west-1"]

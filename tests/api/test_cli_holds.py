@@ -14,7 +14,7 @@ from api.cli.checks import examine
 from api.cli.checks_work import check_holds
 from api.cli.failures import ExitCode
 from ledger.application import Ledger
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import willing
 from tests.api.cli_support import CommandLine
 from tests.ledger.test_holds import ACCOUNT, place

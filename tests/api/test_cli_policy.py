@@ -11,7 +11,7 @@ import pytest
 from api.bootstrap import Instance
 from api.http.routes.policy import prefers_html
 from ledger.application import Ledger
-from retention.pack import load_pack, use_packs_of
+from retention.policy.pack import load_pack, use_packs_of
 from tests.api.cli_support import CommandLine
 from tests.api.conftest import Api
 from tests.retention.pack_texts import changed, text_of, version_two

@@ -10,7 +10,7 @@ import pytest
 
 from api.bootstrap import Instance
 from ledger.application import Ledger
-from ledger.key_names import KeyName
+from ledger.keys.names import KeyName
 from tests.acts import person, willing
 from tests.api.cli_support import CommandLine
 from tests.retention.plans import ANNA, BERT, hold, record

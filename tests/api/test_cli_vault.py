@@ -12,7 +12,7 @@ from api.bootstrap import Instance
 from ledger.application import Ledger
 from ledger.errors import KeyMissing
 from projections.alone import alone
-from retention.horizon import ROLL
+from retention.horizon.horizon import ROLL
 from tests.acts import add, emails
 from tests.api.cli_support import CommandLine
 

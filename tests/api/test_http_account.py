@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from retention.schedule import run_retention
+from retention.plans.schedule import run_retention
 from tests.api.conftest import CONSENT, Api
 from tests.support import SettableClock
 

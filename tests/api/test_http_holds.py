@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from retention.erasing import finish_erasures
-from retention.holds import finish_holds
+from retention.erasure.erasing import finish_erasures
+from retention.holds.releasing import finish_holds
 from tests.api.conftest import Api
 from tests.retention.plans import a_plan_at_work
 from tests.support import SettableClock

@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from api.bootstrap import Instance, make_provider, running
 from api.settings import Settings
 from ledger.application import Ledger
+from ledger.custody.key_files import FileKeyProvider
+from ledger.custody.kms import KmsKeyProvider
 from ledger.errors import SettingsRefused
-from ledger.key_files import FileKeyProvider
-from ledger.key_kms import KmsKeyProvider
-from retention.adopting import adopt, announce
-from retention.pack import Pack, UnknownPack, load_pack
-from retention.promised_horizon import packs_in_use, promised_horizon_days
+from retention.policy.adopting import adopt, announce
+from retention.policy.pack import Pack, UnknownPack, load_pack
+from retention.policy.promised_horizon import packs_in_use, promised_horizon_days
 from tests.support import SettableClock
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
@@ -65,7 +65,7 @@ def test_kms_in_fewer_than_two_regions_is_refused(regions: list[str]) -> None:
 
 def test_kms_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given an installation without the extra, when KMS is chosen, then the message names it."""
-    for module in ("ledger.key_kms", "ledger.kms_calls"):
+    for module in ("ledger.custody.kms", "ledger.custody.kms_calls"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(SettingsRefused, match=r"lethe\[aws\]"):
@@ -118,7 +118,7 @@ def test_an_instance_does_not_start_past_what_an_account_was_promised(
 
     assert ledger.account().pack == "mailkai"
     settings = instance.settings
-    monkeypatch.setattr("retention.promised_horizon.load_pack", stricter)
+    monkeypatch.setattr("retention.policy.promised_horizon.load_pack", stricter)
     with pytest.raises(SettingsRefused, match="28 days, and at most 20"), running(settings):
         pass
     with running(settings.model_copy(update={"epoch_kept_days": 13})) as started:
@@ -150,7 +150,7 @@ def test_a_pack_that_is_gone_states_no_horizon(instance: Instance, ledger: Ledge
         raise UnknownPack(name)
 
     with pytest.MonkeyPatch.context() as patch, instance.services.writer.transaction() as connection:
-        patch.setattr("retention.promised_horizon.load_pack", gone)
+        patch.setattr("retention.policy.promised_horizon.load_pack", gone)
         assert promised_horizon_days(connection) is None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from ledger.application import Ledger
-from retention.schedule import run_retention
+from retention.plans.schedule import run_retention
 from tests.acts import ask, emails, register, report, willing
 from tests.retention.plans import DUE, JANUARY
 from tests.support import SettableClock

@@ -7,13 +7,13 @@ from uuid import uuid4
 
 from api.bootstrap import Instance, running
 from domain.personal import Identity
-from ledger.backup import LEDGER, VAULT, Database, write_backup
+from ledger.backup.restoring import restore
+from ledger.backup.writing import LEDGER, VAULT, Database, write_backup
 from ledger.embedded import EmbeddedPostgres
-from ledger.restore import restore
-from ledger.vault import KeyName
+from ledger.keys.vault import KeyName
 from projections.standing import InlineStanding
-from retention.horizon import Horizon
-from retention.reopening import Gatekeeper
+from retention.horizon.horizon import Horizon
+from retention.restoring.reopening import Gatekeeper
 from tests.acts import person, willing
 from tests.drills import databases, installation
 from tests.support import SettableClock

@@ -17,12 +17,12 @@ from domain.records import Record
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import DestructionTooEarly, LedgerError
-from ledger.key_names import TENANT_HOLDER, KeyName
-from ledger.vault import Vault
-from retention.adopting import open_under
-from retention.horizon import Horizon
-from retention.pack import PackError, load_pack, use_packs_of
-from retention.schedule import run_retention
+from ledger.keys.names import TENANT_HOLDER, KeyName
+from ledger.keys.vault import Vault
+from retention.horizon.horizon import Horizon
+from retention.plans.schedule import run_retention
+from retention.policy.adopting import open_under
+from retention.policy.pack import PackError, load_pack, use_packs_of
 from tests.acts import willing
 from tests.drills import databases
 from tests.retention.pack_texts import changed, text_of

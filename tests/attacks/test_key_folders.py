@@ -13,8 +13,8 @@ import pytest
 from api.bootstrap import running
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import LedgerError
-from ledger.vault import KeyName
-from retention.horizon import Horizon
+from ledger.keys.vault import KeyName
+from retention.horizon.horizon import Horizon
 from tests.drills import databases
 from tests.support import SettableClock
 

@@ -10,7 +10,7 @@ from api.bootstrap import Instance
 from domain.records import Record
 from ledger.application import Ledger
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import emails, person, willing
 from tests.support import SettableClock
 

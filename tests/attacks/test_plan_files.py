@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from ledger.application import Ledger
-from retention.plan_file import read_plan, signed
-from retention.plan_model import PlanError
+from retention.plans.file import read_plan, signed
+from retention.plans.model import PlanError
 from tests.retention.plans import DUE, a_month_of_engagement, planned
 from tests.support import SettableClock
 

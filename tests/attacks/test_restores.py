@@ -18,16 +18,16 @@ from domain.personal import Identity
 from domain.records import Record
 from domain.restore import LedgerRestored
 from ledger.application import Ledger
-from ledger.backup import LEDGER, VAULT, Database, write_backup
+from ledger.backup.gate import keep_heads
+from ledger.backup.restoring import restore
+from ledger.backup.writing import LEDGER, VAULT, Database, write_backup
 from ledger.embedded import EmbeddedPostgres
-from ledger.gate import keep_heads
-from ledger.key_names import KeyName
-from ledger.restore import restore
+from ledger.keys.names import KeyName
 from projections.standing import InlineStanding
 from projections.worker import catch_up
-from retention.erasing import finish_erasures
-from retention.reopening import Gatekeeper, LossNotAccepted, Opening
-from retention.schedule import run_retention
+from retention.erasure.erasing import finish_erasures
+from retention.plans.schedule import run_retention
+from retention.restoring.reopening import Gatekeeper, LossNotAccepted, Opening
 from tests.acts import ask, person, register, report, willing
 from tests.drills import databases, installation
 from tests.retention.plans import DUE, a_month_of_engagement, hold

@@ -24,13 +24,13 @@ from audit.clear_text import search_clear_text
 from audit.disclosure import FoundWrap, keys_disclosed
 from domain.personal import Erased, Identity
 from ledger.application import Ledger
-from ledger.backup import LEDGER, VAULT, Database, write_backup
-from ledger.backup_file import BackupRefused
+from ledger.backup.file import BackupRefused
+from ledger.backup.restoring import read_summary
+from ledger.backup.writing import LEDGER, VAULT, Database, write_backup
 from ledger.embedded import EmbeddedPostgres, wheel_bin_dir
-from ledger.key_names import KeyName
-from ledger.restore import read_summary
-from retention.erasing import finish_erasures
-from retention.horizon import Horizon
+from ledger.keys.names import KeyName
+from retention.erasure.erasing import finish_erasures
+from retention.horizon.horizon import Horizon
 from tests.acts import ask, person, register, report, willing
 from tests.support import SettableClock, chosen_bin_dir, settings_for
 

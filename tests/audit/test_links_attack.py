@@ -21,14 +21,14 @@ from domain.subject_commands import CorrectContact, SayNo
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
 from ledger.idempotency import IdempotentPart
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
 from ledger.links import link_scope, message_id, month_number
 from ledger.standing_row import StandingRow
 from ledger.subjects import Act
 from projections.worker import catch_up
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
-from retention.schedule import run_retention
+from retention.erasure.erasing import finish_erasures
+from retention.plans.schedule import run_retention
 from tests.acts import ask, emails, person, register, report, say, willing
 from tests.support import SettableClock
 

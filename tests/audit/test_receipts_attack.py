@@ -20,10 +20,10 @@ from domain.ids import unix_ms, uuid7
 from domain.records import Record
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
-from ledger.vault import Vault
+from ledger.keys.vault import Vault
 from projections.worker import catch_up
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import ask, emails, person, register, report, willing
 from tests.support import SettableClock
 

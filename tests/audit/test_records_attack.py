@@ -15,10 +15,10 @@ from domain.facts import opened
 from domain.records import RECORD_CLASSES, Record
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
-from ledger.vault import TENANT_HOLDER, KeyName
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from projections.worker import catch_up
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import ask, emails, person, register, willing
 from tests.support import SettableClock
 

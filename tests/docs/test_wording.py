@@ -19,11 +19,11 @@ import pytest
 from api.bootstrap import Instance
 from api.http.app import create_app, openapi_document
 from ledger.application import Ledger
-from retention import certificate_text
-from retention.certificate_pdf import certificate_pdf
-from retention.certificate_store import certificate, exported
+from retention.certificates import text as certificate_text
+from retention.certificates.pdf import certificate_pdf
+from retention.certificates.store import certificate, exported
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import emails, willing
 from tests.docs.pages import ROOT, sentences
 from tests.retention.test_certificate_pdf import words

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from ledger.kms_calls import KmsClient
+from ledger.custody.kms_calls import KmsClient
 
 ENABLED, DISABLED, CREATING = "Enabled", "Disabled", "Creating"
 PENDING, PENDING_REPLICA = "PendingDeletion", "PendingReplicaDeletion"

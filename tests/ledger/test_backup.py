@@ -14,14 +14,14 @@ import pytest
 
 from api.bootstrap import Instance
 from audit.clear_text import search_clear_text
-from ledger import backup as backup_module
 from ledger.application import Ledger
-from ledger.backup import EVENT_TABLE, LEDGER, NOT_TAKEN, VAULT, Database, write_backup
-from ledger.backup_file import DATA, FRAME_BYTES, BackupReader, BackupRefused, BackupWriter
+from ledger.backup import writing as backup_module
+from ledger.backup.file import DATA, FRAME_BYTES, BackupReader, BackupRefused, BackupWriter
+from ledger.backup.gate import look
+from ledger.backup.restoring import NotEmpty, read_summary, restore
+from ledger.backup.writing import EVENT_TABLE, LEDGER, NOT_TAKEN, VAULT, Database, write_backup
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import KeyMissing
-from ledger.gate import look
-from ledger.restore import NotEmpty, read_summary, restore
 from ledger.sealing import KEY_BYTES
 from tests.acts import add, ask, emails, register, willing
 from tests.drills import installation

@@ -12,11 +12,11 @@ from uuid import UUID
 
 import pytest
 
-from ledger import journal_files
-from ledger.custody import HEADS, JOURNAL, Custody, KeptHead, TombstoneNote
+from ledger.custody import journal_files
+from ledger.custody.journal import HEADS, JOURNAL, Custody, KeptHead, TombstoneNote
+from ledger.custody.journal_lines import FIRST_CHAIN, LINE_BYTES_MAX, lines_of
 from ledger.errors import SettingsRefused, TamperError, Unavailable
-from ledger.journal_lines import FIRST_CHAIN, LINE_BYTES_MAX, lines_of
-from ledger.key_names import EVERY_GENERATION, TENANT_HOLDER, TOMBSTONE_ALL, Tombstone
+from ledger.keys.names import EVERY_GENERATION, TENANT_HOLDER, TOMBSTONE_ALL, Tombstone
 from tests.workers import finish, start
 
 NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
@@ -175,7 +175,7 @@ def test_a_full_disk_notes_nothing(
         if path.parent == folders[failing]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("ledger.custody.append", full)
+    monkeypatch.setattr("ledger.custody.journal.append", full)
     with pytest.raises(Unavailable, match="No space left"):
         custody.note([erased(2)])
     monkeypatch.undo()

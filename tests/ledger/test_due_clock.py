@@ -12,11 +12,11 @@ from api.bootstrap import Instance
 from ledger.application import Ledger
 from ledger.due_clock import DueClock
 from ledger.errors import ClocksApart
-from retention.adopting import pack_of
-from retention.apply import apply_plan
 from retention.daily import run_daily
-from retention.plan import make_plan
-from retention.schedule import RetentionSchedule, run_retention
+from retention.plans.apply import apply_plan
+from retention.plans.plan import make_plan
+from retention.plans.schedule import RetentionSchedule, run_retention
+from retention.policy.adopting import pack_of
 from tests.support import SettableClock
 
 MINUTE = timedelta(minutes=1)
@@ -80,7 +80,7 @@ def test_a_day_is_not_skipped_by_a_clock_that_is_a_little_ahead(
     ran: list[date] = []
     theirs = datetime(2030, 3, 1, 23, 45, tzinfo=UTC)
     due: DueClock = DueClock(clock, instance.vault_pool, real_time=True)
-    monkeypatch.setattr("retention.schedule.run_retention", lambda _: ran.append(due().date()))
+    monkeypatch.setattr("retention.plans.schedule.run_retention", lambda _: ran.append(due().date()))
     monkeypatch.setattr(DueClock, "_both", lambda _: (clock(), theirs))
     schedule = RetentionSchedule()
     jumped = Ledger(ledger.tenant, replace(instance.services, due_clock=due))

@@ -13,9 +13,9 @@ from uuid import uuid4
 import pytest
 
 from api.bootstrap import Instance, running
+from ledger.custody.key_files import FileKeyProvider
 from ledger.errors import KeyMissing, TamperError
-from ledger.key_files import FileKeyProvider
-from ledger.vault import KeyName, Vault
+from ledger.keys.vault import KeyName, Vault
 from tests.rolls import new_account, roll
 
 pytestmark = pytest.mark.store

@@ -12,11 +12,15 @@ import pytest
 
 from api.bootstrap import Instance
 from audit.log_check import check_log
+from domain.facts import opened
+from domain.message import MessageClicked, MessageOpened
 from domain.personal import EngagementTechnical
 from ledger.application import Ledger
-from ledger.feedback import ERASED_PERSON, TRACKING_NOT_DISCLOSED
+from ledger.feedback import ERASED_PERSON, TRACKING_NOT_DISCLOSED, FeedbackEvent, FeedbackKind
+from ledger.feedback_events import TOPICS
 from ledger.links import parse_token
-from retention.erasing import finish_erasures
+from ledger.mapper import Holder
+from retention.erasure.erasing import finish_erasures
 from tests.acts import ask, emails, person, register, report, say, stream_of, topics, willing
 from tests.support import SettableClock
 
@@ -70,6 +74,28 @@ def test_events_out_of_order_are_all_kept(ledger: Ledger, token: str) -> None:
     for minutes, kind in ((3, "clicked"), (2, "delivered"), (1, "dispatched"), (2, "deferred")):
         assert report(ledger, [(token, kind)], at=MORNING - timedelta(minutes=minutes)).recorded == 1
     assert check_log(ledger.services.writer.url, ledger.tenant) == []
+
+
+def test_entries_of_feedback_are_as_any_other(ledger: Ledger, token: str) -> None:
+    """Given each kind of event from an actor with a strange name, when it is recorded, it is canonical and opens."""
+    kinds: list[FeedbackKind] = ["dispatched", "delivered", "deferred", "bounced", "opened", "clicked"]
+    about = {"ip": "192.0.2.9", "user_agent": 'Mail "9"', "bounce_type": "soft"}
+    told = [
+        FeedbackEvent(0, token, kind, MORNING, url="https://example.com/a" if number else None, **about)  # type: ignore[arg-type]  # Only texts.
+        for number, kind in enumerate(kinds)
+    ]
+    strange = 'key:"id":"","stream":"" \\ \u00abid\u00bb'
+    assert [answer.recorded for answer in ledger.feedback.take(told, actor=strange)] == [6]
+    assert check_log(ledger.services.writer.url, ledger.tenant) == []
+    holder = Holder(person(ledger, ANNA).kid)
+    facts = [ledger.sealing.open(event, holder) for event in ledger.log.select_log(1, 10_000)][-6:]
+    assert [fact.TOPIC for fact in facts] == [TOPICS[kind] for kind in kinds]
+    assert {fact.actor for fact in facts} == {strange}
+    opening, click = facts[-2:]
+    assert isinstance(opening, MessageOpened)
+    assert isinstance(click, MessageClicked)
+    assert (opened(opening.ip), opened(click.user_agent)) == (about["ip"], about["user_agent"])
+    assert opened(click.url) == "https://example.com/a"
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ from ledger.holds import HoldOn
 from ledger.subjects import Act
 from projections.holds import rebuild_holds
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
-from retention.holds import finish_holds
+from retention.erasure.erasing import finish_erasures
+from retention.holds.releasing import finish_holds
 from tests import workers
 from tests.acts import add, ask, emails, person, register, stream_of, topics, willing
 from tests.support import SettableClock

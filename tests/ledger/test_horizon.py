@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledger.errors import SettingsRefused
-from ledger.horizon import HORIZON_DAYS_MAX, require_horizon
+from ledger.keys.horizon import HORIZON_DAYS_MAX, require_horizon
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from threading import Barrier
 
 import pytest
 
-from ledger import key_files, private_files
+from ledger.custody import key_files, private_files
+from ledger.custody.key_files import MARKER, FileKeyProvider
+from ledger.custody.provider import CopyReturned
 from ledger.errors import KeyDestroyed, KeyMissing, SettingsRefused, TamperError, Unavailable
-from ledger.key_files import MARKER, FileKeyProvider
-from ledger.key_provider import CopyReturned
 from ledger.sealing import KEY_BYTES
 from tests.workers import finish, start
 

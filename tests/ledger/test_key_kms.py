@@ -10,10 +10,10 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 from moto import mock_aws
 
-from ledger import key_kms
+from ledger.custody import kms as key_kms
+from ledger.custody.kms import KmsKeyProvider
+from ledger.custody.provider import CopyReturned
 from ledger.errors import KeyDestroyed, KeyMissing, LedgerError, SettingsRefused, TamperError, Unavailable
-from ledger.key_kms import KmsKeyProvider
-from ledger.key_provider import CopyReturned
 from tests.ledger.fake_kms import DISABLED, ENABLED, PENDING, PENDING_REPLICA, FakeKms
 
 HERE, THERE = "eu-central-1", "eu-west-1"
@@ -172,9 +172,9 @@ def test_what_is_known_serves_on_through_a_short_outage(kms: FakeKms, monkeypatc
     for region in (HERE, THERE):
         kms.failing[region, "*"] = "ThrottlingException"
     looked_at = provider._looked_at
-    monkeypatch.setattr("ledger.key_kms.time.monotonic", lambda: looked_at + 59.0)
+    monkeypatch.setattr("ledger.custody.kms.time.monotonic", lambda: looked_at + 59.0)
     assert (provider.current(), provider.key(2)) == (2, key)
-    monkeypatch.setattr("ledger.key_kms.time.monotonic", lambda: looked_at + 61.0)
+    monkeypatch.setattr("ledger.custody.kms.time.monotonic", lambda: looked_at + 61.0)
     with pytest.raises(Unavailable):
         provider.key(2)
 

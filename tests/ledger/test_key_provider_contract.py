@@ -15,11 +15,11 @@ from types import SimpleNamespace
 import pytest
 from moto import mock_aws
 
-from ledger import key_kms
+from ledger.custody import kms as key_kms
+from ledger.custody.key_files import FileKeyProvider
+from ledger.custody.kms import KmsKeyProvider
+from ledger.custody.provider import COPIES_MIN, EpochKeyProvider
 from ledger.errors import EpochInUse, KeyDestroyed, KeyMissing
-from ledger.key_files import FileKeyProvider
-from ledger.key_kms import KmsKeyProvider
-from ledger.key_provider import COPIES_MIN, EpochKeyProvider
 from ledger.sealing import KEY_BYTES
 from tests.ledger.fake_kms import FakeKms
 
@@ -160,7 +160,7 @@ class TestKeyProvider:
         assert other.key(1) == provider.key(1)
         provider.destroy(1)
         provider.create(3)
-        for module in ("ledger.key_files", "ledger.key_kms"):
+        for module in ("ledger.custody.key_files", "ledger.custody.kms"):
             later = time.monotonic() + other.notice_seconds + 0.001
             monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda later=later: later, sleep=None))
         with pytest.raises(KeyMissing):

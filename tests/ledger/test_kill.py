@@ -16,7 +16,7 @@ from api.bootstrap import Instance
 from audit.log_check import check_log, check_no_send_after_no
 from domain.subject import fold
 from ledger.application import Ledger
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
 from ledger.links import link_scope, message_id, open_token
 from tests.acts import register, stream_of
 from tests.workers import CHUNK, start, write_until_killed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -34,6 +35,7 @@ from ledger.application import Ledger
 from ledger.entry import (
     ENTRY_BYTES_MAX,
     EntryTooLong,
+    around,
     canonical,
     entry_time,
     pack_sealed,
@@ -42,7 +44,7 @@ from ledger.entry import (
 )
 from ledger.errors import TamperError
 from ledger.mapper import Holder, LedgerEvent
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import ask, emails, person, register, report, stream_of, willing
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -74,6 +76,31 @@ json_values = st.recursive(
 def test_entries_are_canonical_json(value: dict[str, Any]) -> None:
     """Given any mapping with ASCII keys and no floats, when it is written, then the bytes are those of RFC 8785."""
     assert canonical(value) == rfc8785.dumps(value)
+
+
+@given(st.text(), ascii_keys, st.text(max_size=40), st.text(max_size=40))
+def test_an_entry_around_its_blanks_is_the_entry(actor: str, key: str, one: str, other: str) -> None:
+    """Given any values, also such as look like a field, when two blanks are filled in, then it is the entry itself."""
+    entry: dict[str, Any] = {"actor": actor, "id": "", "plain": {"a" + key: actor, "tag": ""}, "z": '"id":""'}
+    before, between, after = around(entry, "id", "tag")
+    filled = {**entry, "id": one, "plain": entry["plain"] | {"tag": other}}
+    written = [orjson.dumps(value)[1:-1] for value in (one, other)]
+    assert before + written[0] + between + written[1] + after == canonical(filled)
+    with pytest.raises(ValueError, match="no empty tag"):
+        around({"id": "", "tag": "full"}, "id", "tag")
+
+
+def test_a_fact_is_headed_as_a_copy_with_that_header() -> None:
+    """Given any fact, when its header is filled in, then it is the copy pydantic makes; the first has not changed."""
+    for topic in SHIPPED:
+        fact = sample(TOPICS[topic])
+        header = {"originator_version": 7, "event_id": UUID(int=9), "actor": "cli"}
+        before = fact.model_dump()
+        headed = fact.headed(header)
+        assert headed == fact.model_copy(update=header)
+        assert type(headed) is type(fact)
+        assert headed.model_fields_set == fact.model_copy(update=header).model_fields_set
+        assert fact.model_dump() == before
 
 
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])))
@@ -409,3 +436,22 @@ def test_a_fact_read_back_says_where_it_stands(ledger: Ledger) -> None:
     assert getattr(found[1], "purpose", None) == "newsletter"
     assert isinstance(getattr(found[1], "evidence", None), Erased)
     assert found[-1].TOPIC == "keys.destroyed.v1"
+
+
+@pytest.mark.store
+def test_one_part_is_opened_as_the_whole_event_is(ledger: Ledger) -> None:
+    """Given a person, a part alone is what the fact holds; changed it is tampered with; after erasure it is erased."""
+    [email] = emails(1)
+    willing(ledger, [email])
+    event = next(e for e in ledger.log.select_log(1, 100) if e.topic == "contact.added.v1")
+    assert isinstance(event, LedgerEvent)
+    values = ledger.sealing.open_part(event, Identity.name)
+    assert isinstance(values, dict)
+    assert values["email"] == email
+    assert ledger.sealing.open_part(event, "billing") == {}
+    for changed in (replace(event, sealed=(event.sealed or b"")[:-1] + b"x"), replace(event, originator_version=9)):
+        with pytest.raises(TamperError):
+            ledger.sealing.open_part(changed, Identity.name)
+    ledger.erasures.intend([email], reason="other", actor="cli")
+    finish_erasures(ledger)
+    assert isinstance(ledger.sealing.open_part(event, Identity.name), Erased)

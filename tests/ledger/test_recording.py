@@ -20,6 +20,7 @@ from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import IdempotencyMismatch
 from ledger.idempotency import IdempotentPart
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.links import records_kid_of
 from ledger.mapper import LedgerEvent
 from ledger.recording import (
@@ -32,7 +33,6 @@ from ledger.recording import (
     in_chunks,
 )
 from ledger.subjects import Act
-from ledger.vault import TENANT_HOLDER, KeyName
 from projections.history import Question, search
 from tests.acts import add, person, topics
 

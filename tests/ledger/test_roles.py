@@ -15,7 +15,7 @@ from audit.log_check import check_log
 from ledger.application import Ledger
 from ledger.migrate import known_migrations
 from ledger.recorder import SET_TENANT
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import add, ask, emails, register, willing
 
 pytestmark = pytest.mark.store

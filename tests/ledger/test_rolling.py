@@ -17,16 +17,16 @@ from psycopg import Connection
 
 from api.bootstrap import Instance
 from domain.personal import Erased
-from ledger.epochs import newest_epoch
+from ledger.custody.key_files import FileKeyProvider
+from ledger.custody.provider import EpochKeyProvider
 from ledger.errors import KeyDestroyed, KeyMissing, RollIncomplete, TamperError
-from ledger.key_files import FileKeyProvider
-from ledger.key_names import TENANT_HOLDER, KeyName
-from ledger.key_provider import EpochKeyProvider
-from ledger.rolling import VaultRoll
+from ledger.keys.epochs import newest_epoch
+from ledger.keys.names import TENANT_HOLDER, KeyName
+from ledger.keys.rolling import VaultRoll
+from ledger.keys.vault import Vault
+from ledger.keys.wraps import wrap_aad
 from ledger.sealing import open_box
-from ledger.vault import Vault
-from ledger.wraps import wrap_aad
-from retention.horizon import Horizon, RollRunning
+from retention.horizon.horizon import Horizon, RollRunning
 from tests.rolls import (
     days,
     epochs_of_wraps,
@@ -224,7 +224,7 @@ def test_an_epoch_opens_only_when_writers_under_way_are_done(
         assert go_on.wait(30)
         return epoch
 
-    monkeypatch.setattr("ledger.subject_keys.newest_epoch", slow)
+    monkeypatch.setattr("ledger.keys.subject_keys.newest_epoch", slow)
     with ThreadPoolExecutor(2) as threads:
         writing = threads.submit(persons_keys, own_instance, tenant, 1)
         assert chosen.wait(30)

@@ -23,6 +23,7 @@ from ledger import sealing
 from ledger.application import Ledger
 from ledger.entry import canonical, pack_sealed, unpack_sealed
 from ledger.errors import KeyMissing, SettingsRefused, TamperError
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.mapper import LedgerEvent
 from ledger.sealing import (
     COMMITMENT_BYTES,
@@ -41,8 +42,7 @@ from ledger.sealing import (
     seal_box,
     unpad,
 )
-from ledger.vault import TENANT_HOLDER, KeyName
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import add, person
 
 SCOPE = bytes(range(32))

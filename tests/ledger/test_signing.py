@@ -9,9 +9,9 @@ import pytest
 
 from api.bootstrap import Instance
 from ledger.application import Ledger
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
+from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.signing import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SignatureRefused, sign, verify, verify_key
-from ledger.vault import TENANT_HOLDER, KeyName
 
 MESSAGE = b'{"id":"7"}'
 CONTEXT = b"lethe.test.v1"

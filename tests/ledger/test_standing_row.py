@@ -43,6 +43,17 @@ def test_a_row_is_read_as_it_was_written() -> None:
     assert read.pack() == made.pack()
 
 
+def test_a_restated_row_is_the_same_person() -> None:
+    """Given a row, read or made, when it gets another standing and address, then all else of it has stayed."""
+    held, elsewhere = person(link_generation=3, link_key_before=OLD), os.urandom(16)
+    for row in rows(held):
+        restated = row.restated(elsewhere, Standing(version=8))
+        assert restated == StandingRow(elsewhere, held, Standing(version=8))
+        assert StandingRow.unpacked(elsewhere, restated.pack()) == restated
+        assert (restated.subject, restated.kid, restated.handle) == (held.subject, held.kid, held.handle)
+        assert restated.link_for(month_number("2027-01")) == row.link_for(month_number("2027-01"))
+
+
 def test_rows_of_an_older_form_are_told_by_their_first_byte() -> None:
     """Given a row of the first form, which began with a subject's id, when it is read, then it says what to do."""
     old = bytes.fromhex("019a0000") + os.urandom(78) + b"[]"

@@ -10,7 +10,7 @@ import pytest
 from domain.subject_commands import CommandRefused
 from ledger.application import Ledger
 from ledger.suppressing import SuppressionRequest
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import add, ask, person, register, say, topics, willing
 from tests.support import SettableClock
 

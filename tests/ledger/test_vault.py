@@ -20,11 +20,11 @@ from domain.subject import ContactAdded
 from domain.subject_commands import AddContact
 from ledger.application import Ledger
 from ledger.errors import KeyDestroyed, KeyMissing, PeriodDestroyed, TamperError
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
+from ledger.keys.vault import FOR_EVER, TENANT_HOLDER, KeyName, Vault
 from ledger.sealing import KEY_BYTES
 from ledger.subjects import Act
-from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName, Vault
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import add, emails, person, say, topics
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -312,7 +312,7 @@ def test_another_process_stops_opening_after_its_lease(
     """Given a keyring that holds a key, when another destroys it, then the first stops within its lease (FAULTS 8)."""
     here, there = Keyring(vault, tenant), Keyring(vault, tenant, lease_seconds=30)
     now = [1000.0]
-    monkeypatch.setattr("ledger.keyring.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ledger.keys.keyring.time.monotonic", lambda: now[0])
     names = [KeyName(KID, Identity.name), KeyName(TENANT_HOLDER, Identity.name, MONTH)]
     scope = here.ensure(names) and here.opening_scope(KID, Identity.name, MONTH)
     assert there.opening_scope(KID, Identity.name, MONTH) == scope

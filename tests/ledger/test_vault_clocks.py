@@ -15,10 +15,10 @@ from api.bootstrap import Instance
 from domain.personal import Billing, Engagement, Erased, Support
 from ledger.application import Ledger
 from ledger.errors import KeyDestroyed, KeyMissing, PeriodDestroyed
-from ledger.key_names import Tombstone
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
+from ledger.keys.names import Tombstone
+from ledger.keys.vault import TENANT_HOLDER, KeyName, Vault, key_commitment
 from ledger.sealing import scope_key
-from ledger.vault import TENANT_HOLDER, KeyName, Vault, key_commitment
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MONTH = "2026-11"
@@ -60,6 +60,20 @@ def test_what_arrives_late_moves_no_clock_back(vault: Vault, tenant: UUID) -> No
     assert vault.touch(tenant, Support.name, {KID: date(2025, 5, 1)}) == 0
     assert vault.keys_due(tenant, Support.name, date(2026, 4, 30)) == []
     assert vault.touch(uuid4(), Support.name, {KID: date(2027, 5, 1)}) == 0
+
+
+def test_each_clock_moves_to_its_own_day(vault: Vault, tenant: UUID) -> None:
+    """Given new and old keys used on different days, when all are told at once, then each stands on its own day."""
+    kids = sorted(os.urandom(16) for _ in range(4))
+    days = {kid: date(2026, 5, number) for number, kid in enumerate(kids, 1)}
+    vault.ensure_subject_keys(tenant, Support.name, kids[:2], used_on=days)
+    vault.ensure_subject_keys(tenant, Support.name, kids[2:], used_on=date(2026, 5, 4))
+    vault.ensure_subject_keys(tenant, Support.name, kids, generation=2, used_on=date(2026, 1, 1))
+    assert vault.touch(tenant, Support.name, days | {kids[0]: date(2026, 6, 1)}) == 1
+    later = [date(2026, 6, 1), date(2026, 5, 2), date(2026, 5, 4), date(2026, 5, 4)]
+    due = {(key.holder, key.generation): key.last_on for key in vault.keys_due(tenant, Support.name, NOW.date())}
+    assert [due[kid, 1] for kid in kids] == later
+    assert {due[kid, 2] for kid in kids} == {date(2026, 1, 1)}
 
 
 def test_what_is_due_comes_in_pages(vault: Vault, tenant: UUID) -> None:

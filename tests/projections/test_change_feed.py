@@ -11,10 +11,11 @@ from api.bootstrap import Instance
 from domain.subject_commands import LiftByHand, RecordConsent, Restrict, SayNo
 from ledger.application import Ledger
 from ledger.suppressing import SuppressionRequest
+from projections.change_feed import ChangeFeed
 from projections.errors import CursorTooOld
 from projections.worker import catch_up
 from retention.daily import expire_feed_keys
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.projections.scenes import (
     add,
     authorise,
@@ -30,6 +31,8 @@ from tests.projections.scenes import (
 from tests.support import SettableClock
 
 pytestmark = pytest.mark.store
+
+SELECT_POSITIONS = "SELECT position FROM lethe.suppression_change WHERE tenant_id = %s"
 
 ANNE, BERT, CARA = "anne@example.com", "bert@example.com", "cara@example.com"
 
@@ -170,6 +173,26 @@ def test_pages_follow_each_other(ledger: Ledger) -> None:
     register(ledger)
     catch_up(ledger)
     assert feed(ledger, cursor) == ([], ledger.log.max_notification_id())
+
+
+def test_a_generation_is_cleared_from_its_beginning(ledger: Ledger, instance: Instance) -> None:
+    """Given six lines, when they are cleared four at a time, then the oldest go first, and no other generation's."""
+    # given
+    add(ledger, ANNE, BERT, CARA)
+    for email in (ANNE, BERT, CARA):
+        withdraw(ledger, email)
+    catch_up(ledger)
+    positions = [change.position for change in feed(ledger)[0]]
+    # when
+    left = []
+    with instance.rebuilder.transaction() as connection:
+        assert ChangeFeed().clear(connection, ledger.tenant, 2, 4) == 0
+        while ChangeFeed().clear(connection, ledger.tenant, 1, 4):
+            rows = connection.execute(SELECT_POSITIONS, (ledger.tenant,))
+            left.append(sorted(row[0] for row in rows))
+    # then
+    assert len(positions) == 6
+    assert left == [positions[4:], []]
 
 
 def test_after_seven_days_the_address_is_gone(ledger: Ledger, clock: SettableClock) -> None:

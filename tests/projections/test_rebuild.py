@@ -28,7 +28,7 @@ from projections.tracking import all_tracked
 from projections.worker import ASYNC_PROJECTIONS as ASYNC
 from projections.worker import catch_up, take_next
 from retention.daily import close_suppression_days
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.projections.scenes import (
     add,
     authorise,

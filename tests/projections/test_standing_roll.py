@@ -24,7 +24,7 @@ from projections.rebuild import rebuild
 from projections.rebuild_inline import InlineRebuild
 from projections.standing import InlineStanding
 from projections.standing_roll import StandingRoll, count_behind, tenants_behind
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import ask, person
 from tests.projections.scenes import (
     add,

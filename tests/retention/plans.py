@@ -12,11 +12,11 @@ from domain.keys import CertificateIssued, DestructionIntended, PlanApplied
 from domain.records import Record
 from ledger.application import Ledger
 from ledger.holds import HoldOn, HoldRow
-from retention.adopting import pack_of
-from retention.apply import Applied, apply_plan
-from retention.pack import Pack, load_pack
-from retention.plan import make_plan
-from retention.plan_model import Plan, PlanItem
+from retention.plans.apply import Applied, apply_plan
+from retention.plans.model import Plan, PlanItem
+from retention.plans.plan import make_plan
+from retention.policy.adopting import pack_of
+from retention.policy.pack import Pack, load_pack
 from tests.acts import ask, register, report, willing
 from tests.support import SettableClock
 

@@ -25,14 +25,14 @@ from ledger.subjects import Act
 from projections.change_feed import changes_after
 from projections.rebuild import rebuild
 from projections.worker import catch_up
-from retention import account_holders
-from retention.apply import apply_plan, finish_open_plans
-from retention.carrying_out import CarryingOut
-from retention.certificate_store import read_certificates
+from retention.certificates.store import read_certificates
 from retention.daily import run_daily
-from retention.plan_file import PlanRefused
-from retention.plan_model import Plan
-from retention.schedule import run_retention
+from retention.plans import account_holders
+from retention.plans.apply import apply_plan, finish_open_plans
+from retention.plans.carrying_out import CarryingOut
+from retention.plans.file import PlanRefused
+from retention.plans.model import Plan
+from retention.plans.schedule import run_retention
 from tests.acts import NEWSLETTER, add, ask, person, register, say, stream_of, topics
 from tests.retention.plans import (
     ANNA,
@@ -445,7 +445,7 @@ def test_many_holders_go_in_pages(
     clock.set(DUE)
     monkeypatch.setattr(account_holders, "ROWS_PER_PAGE", 4)
     monkeypatch.setattr(account_holders, "HOLDERS_PER_PLAN", 7)
-    monkeypatch.setattr("retention.carrying_out.HOLDERS_PER_APPEND", 3)
+    monkeypatch.setattr("retention.plans.carrying_out.HOLDERS_PER_APPEND", 3)
     assert applied(operator).erased == 7
     assert applied(operator).erased == 5
     assert all(operator.person(email) is None for email in (ANNA, *people))

@@ -18,8 +18,8 @@ from ledger.application import Ledger
 from projections.campaign_view import campaign_counts
 from projections.rebuild import rebuild
 from projections.worker import catch_up
-from retention import aggregates
-from retention.aggregates import GROUP_MIN, NESTED, PARENTS, PARTS, PUBLISHED_KINDS, protected, publish_month
+from retention.plans import aggregates
+from retention.plans.aggregates import GROUP_MIN, NESTED, PARENTS, PARTS, PUBLISHED_KINDS, protected, publish_month
 from tests.acts import ask, emails, register, report, topics, willing
 from tests.retention.plans import DUE, JANUARY, applied, planned
 from tests.support import SettableClock

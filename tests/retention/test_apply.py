@@ -19,19 +19,19 @@ from domain.personal import Erased, Personal
 from domain.subject_commands import SayNo
 from ledger.application import Ledger
 from ledger.errors import HoldTooLate, PeriodDestroyed
-from ledger.key_names import TENANT_HOLDER, KeyName
+from ledger.keys.names import TENANT_HOLDER, KeyName
+from ledger.keys.vault import Vault
 from ledger.mapper import Holder
 from ledger.subjects import Act
-from ledger.vault import Vault
 from projections.alone import alone
 from projections.worker import catch_up
-from retention import apply, carrying_out, intending
-from retention.adopting import pack_of
-from retention.apply import PlanBusy, PlanIncomplete, apply_plan, finish_open_plans
-from retention.holds import finish_holds
-from retention.intents import close_item
-from retention.plan_file import PLAN_AGE_DAYS_MAX, PlanRefused
-from retention.schedule import RetentionSchedule, run_retention
+from retention.holds.releasing import finish_holds
+from retention.plans import apply, carrying_out, intending
+from retention.plans.apply import PlanBusy, PlanIncomplete, apply_plan, finish_open_plans
+from retention.plans.file import PLAN_AGE_DAYS_MAX, PlanRefused
+from retention.plans.intents import close_item
+from retention.plans.schedule import RetentionSchedule, run_retention
+from retention.policy.adopting import pack_of
 from tests.acts import person, say, topics, willing
 from tests.retention.plans import (
     ANNA,
@@ -204,7 +204,7 @@ def test_billing_whose_clock_lies_is_spared_at_the_last_moment(
     clock.set(datetime(2044, 6, 1, tzinfo=UTC))
     record(ledger, BERT, date(2044, 6, 1))
     wind_back(ledger)
-    monkeypatch.setattr("retention.plan.correct_clocks", lambda *_: 0)
+    monkeypatch.setattr("retention.plans.plan.correct_clocks", lambda *_: 0)
     clock.set(datetime(2047, 1, 16, tzinfo=UTC))
     plan = planned(ledger)
     assert items(plan)["billing:persons"].persons == 2
@@ -504,7 +504,7 @@ def test_the_worker_applies_what_is_due_each_day_once(
     def noted(of: Ledger) -> None:
         made.append(of.clock().date())
 
-    monkeypatch.setattr("retention.schedule.run_retention", noted)
+    monkeypatch.setattr("retention.plans.schedule.run_retention", noted)
     chore = RetentionSchedule()
     clock.set(DUE)
     for _ in range(3):

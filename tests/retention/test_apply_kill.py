@@ -18,10 +18,10 @@ from api.settings import Settings
 from audit.log_check import check_log
 from domain.personal import Erased
 from ledger.application import Ledger
-from ledger.key_names import TENANT_HOLDER, KeyName
-from retention.adopting import pack_of
-from retention.apply import Applied, PlanBusy, apply_plan, finish_open_plans
-from retention.plan_file import PlanRefused, read_plan, signed
+from ledger.keys.names import TENANT_HOLDER, KeyName
+from retention.plans.apply import Applied, PlanBusy, apply_plan, finish_open_plans
+from retention.plans.file import PlanRefused, read_plan, signed
+from retention.policy.adopting import pack_of
 from tests.acts import person, topics
 from tests.retention.plans import ANNA, BERT, JANUARY, a_month_of_engagement, assert_done_once, hold, planned, record
 from tests.support import SettableClock
@@ -31,15 +31,19 @@ pytestmark = pytest.mark.store
 
 STEPS = (
     *(
-        "retention.intending.record_intents",
-        "retention.carrying_out.publish_month",
-        "retention.carrying_out.escrow_held",
+        "retention.plans.intending.record_intents",
+        "retention.plans.carrying_out.publish_month",
+        "retention.plans.carrying_out.escrow_held",
     ),
-    *("ledger.vault.Vault.destroy_keys", "ledger.vault.Vault.destroy_condemned", "retention.carrying_out.close_item"),
     *(
-        "retention.carrying_out.CarryingOut._conclude",
-        "retention.carrying_out.absolve",
-        "retention.carrying_out.issue_for_plan",
+        "ledger.keys.vault.Vault.destroy_keys",
+        "ledger.keys.vault.Vault.destroy_condemned",
+        "retention.plans.carrying_out.close_item",
+    ),
+    *(
+        "retention.plans.carrying_out.CarryingOut._conclude",
+        "retention.plans.carrying_out.absolve",
+        "retention.plans.carrying_out.issue_for_plan",
     ),
 )
 CHILD_SECONDS_MAX = 120
@@ -125,7 +129,7 @@ def test_a_process_killed_before_the_intent_has_done_nothing(
     before = topics(ledger)
     moment = clock().isoformat()
     child = start(
-        apply_and_die, instance.settings, ledger.tenant, raw, moment, "retention.intending.record_intents", False
+        apply_and_die, instance.settings, ledger.tenant, raw, moment, "retention.plans.intending.record_intents", False
     )
     child.join(CHILD_SECONDS_MAX)
     assert child.exitcode == -signal.SIGKILL

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from retention.certificate_pdf import certificate_pdf
+from retention.certificates.pdf import certificate_pdf
 
 LIST = {
     "id": "22222222-2222-4222-8222-222222222222",

@@ -21,15 +21,15 @@ from domain.personal import Erased
 from domain.records import Record
 from ledger.application import Ledger
 from ledger.certificate_format import CertificateRefused, checked_certificate, digest_of
-from ledger.key_names import TENANT_HOLDER, KeyName
+from ledger.keys.names import TENANT_HOLDER, KeyName
 from ledger.signing import SignatureRefused, verify_key
 from ledger.standing_row import StandingRow
-from retention import erasure_days
-from retention.certificate_store import Certificate, UnknownCertificate, certificate, exported
+from retention.certificates.store import Certificate, UnknownCertificate, certificate, exported
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
-from retention.erasure_days import complete_certificates, settle_erasures
-from retention.horizon import Horizon
+from retention.erasure import days as erasure_days
+from retention.erasure.days import complete_certificates, settle_erasures
+from retention.erasure.erasing import finish_erasures
+from retention.horizon.horizon import Horizon
 from tests.acts import ask, emails, person, register, report, stream_of, willing
 from tests.rolls import new_account
 from tests.support import SettableClock
@@ -434,7 +434,7 @@ def test_a_path_that_we_ourselves_got_wrong_is_found(
     (erasure_id,) = erase(peopled, ANNA)
     clock.advance(timedelta(days=1))
     monkeypatch.setattr(
-        "retention.destroyed_lists._published",
+        "retention.erasure.destroyed_lists._published",
         lambda one: {"count": one.keys, "root": "11" * 32, "position": one.position},
     )
     run_daily(peopled)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retention.clocks import Clock, NeverDue, Span, Unit, due_on, first_day_of, last_anchor_due, last_day_of
+from retention.policy.clocks import Clock, NeverDue, Span, Unit, due_on, first_day_of, last_anchor_due, last_day_of
 
 DAYS = st.dates(date(1990, 1, 1), date(2090, 12, 31))
 SPANS = st.builds(Span, months=st.integers(0, 240), days=st.integers(0, 400)).filter(lambda span: span != Span())

@@ -17,18 +17,18 @@ from domain.personal import Erased, Personal
 from domain.subject_commands import AddContact, CommandRefused, RecordConsent, SayNo
 from ledger.application import Ledger
 from ledger.errors import KeyDestroyed
-from ledger.key_names import TENANT_HOLDER, KeyName
+from ledger.keys.names import TENANT_HOLDER, KeyName
 from ledger.subjects import Act
 from projections.rebuild import rebuild
 from projections.worker import catch_up
-from retention import carrying_out, intending
-from retention.adopting import pack_of
-from retention.apply import finish_open_plans
-from retention.closure import closing_days, sweep_closed_classes
 from retention.daily import run_daily
-from retention.holds import finish_holds
-from retention.plan_file import PlanRefused
-from retention.schedule import run_retention
+from retention.holds.releasing import finish_holds
+from retention.plans import carrying_out, intending
+from retention.plans.apply import finish_open_plans
+from retention.plans.closure import closing_days, sweep_closed_classes
+from retention.plans.file import PlanRefused
+from retention.plans.schedule import run_retention
+from retention.policy.adopting import pack_of
 from tests.acts import NEWSLETTER, add, ask, person, plant_send, register, topics, willing
 from tests.retention.plans import (
     ANNA,

@@ -13,15 +13,15 @@ from domain.facts import personal_fields
 from domain.personal import Erased, Personal
 from ledger.application import Ledger
 from ledger.errors import KeyDestroyed
-from ledger.key_names import TENANT_HOLDER, KeyName
+from ledger.keys.names import TENANT_HOLDER, KeyName
 from ledger.standing_row import StandingRow
-from retention import carrying_out
-from retention.apply import finish_open_plans
-from retention.closure import Swept, sweep_closed_classes
-from retention.erasing import finish_erasures
-from retention.held import CAMPAIGN_HELD, ERASURES_WAIT
-from retention.holds import finish_holds
-from retention.schedule import run_retention
+from retention.erasure.erasing import finish_erasures
+from retention.holds.releasing import finish_holds
+from retention.plans import carrying_out
+from retention.plans.apply import finish_open_plans
+from retention.plans.closure import Swept, sweep_closed_classes
+from retention.plans.held import CAMPAIGN_HELD, ERASURES_WAIT
+from retention.plans.schedule import run_retention
 from tests.acts import person, stream_of, willing
 from tests.ledger.test_holds import erase
 from tests.retention.plans import (

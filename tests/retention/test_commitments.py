@@ -12,12 +12,12 @@ from api.bootstrap import Instance
 from domain.keys import KeyCommitmentsPublished
 from domain.merkle import require_included, root_of
 from ledger.application import Ledger
-from ledger.commitments import CommitmentBook
-from ledger.key_names import key_commitment
-from ledger.vault import TENANT_HOLDER, KeyName
-from retention import commitments
-from retention.commitments import inclusions, publish_commitments
-from retention.erasing import finish_erasures
+from ledger.keys.commitments import CommitmentBook
+from ledger.keys.names import key_commitment
+from ledger.keys.vault import TENANT_HOLDER, KeyName
+from retention.certificates import commitments
+from retention.certificates.commitments import inclusions, publish_commitments
+from retention.erasure.erasing import finish_erasures
 from tests.acts import add, emails, person, willing
 from tests.support import SettableClock
 

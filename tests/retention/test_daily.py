@@ -19,7 +19,7 @@ from ledger.application import Ledger
 from ledger.errors import KeyMissing, PeriodDestroyed
 from ledger.feedback import FeedbackEvent
 from ledger.idempotency import IdempotentPart
-from ledger.vault import FOR_EVER, TENANT_HOLDER, KeyName
+from ledger.keys.vault import FOR_EVER, TENANT_HOLDER, KeyName
 from projections.rebuild import rebuild
 from projections.worker import catch_up
 from retention import daily
@@ -31,7 +31,7 @@ from retention.daily import (
     purge_idempotency,
     run_daily,
 )
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.projections.scenes import add, erase, feed, grant, inline_rows, serving_generation, withdraw
 from tests.support import SettableClock
 

@@ -21,17 +21,17 @@ from domain.subject_commands import AddContact, CommandRefused, CorrectContact, 
 from ledger.application import Ledger
 from ledger.erasures import STATE_INTENDED, STATE_KEYS_DESTROYED, STATE_NOTHING_HELD, ErasureDesk
 from ledger.errors import KeyDestroyed
-from ledger.keyring import Keyring
+from ledger.keys.keyring import Keyring
+from ledger.keys.vault import KeyName, Vault
 from ledger.mapper import SealingMapper
 from ledger.recorder import TenantRecorder
 from ledger.standing_row import StandingRow
 from ledger.subjects import Act
 from ledger.suppressing import SuppressionRequest
-from ledger.vault import KeyName, Vault
 from projections.rebuild import rebuild
-from retention import erasing
 from retention.daily import run_daily
-from retention.erasing import ErasureIncomplete, finish_erasures
+from retention.erasure import erasing
+from retention.erasure.erasing import ErasureIncomplete, finish_erasures
 from tests.acts import NEWSLETTER, add, ask, person, register, report, say, stream_of, topics, willing
 from tests.support import SettableClock
 

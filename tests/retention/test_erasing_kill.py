@@ -18,11 +18,11 @@ from domain.records import Record
 from ledger.application import Ledger
 from ledger.certificate_format import checked_certificate
 from ledger.erasures import STATE_KEYS_DESTROYED
-from ledger.key_names import KeyName
+from ledger.keys.names import KeyName
 from ledger.signing import verify_key
-from retention.certificate_store import certificate, exported
+from retention.certificates.store import certificate, exported
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
+from retention.erasure.erasing import finish_erasures
 from tests.acts import emails, person, stream_of, willing
 from tests.erasing_kills import die_while_erasing
 from tests.support import SettableClock
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.store
 
 PEOPLE = emails(3)
 ANNA = PEOPLE[0]
-VAULT, DESK = "ledger.vault:Vault", "ledger.erasures:ErasureDesk"
+VAULT, DESK = "ledger.keys.vault:Vault", "ledger.erasures:ErasureDesk"
 
 STEPS = [
     (f"{DESK}.remember", 1, False),
@@ -43,11 +43,11 @@ STEPS = [
     (f"{VAULT}.rehome", 1, True),
     (f"{VAULT}.destroy_holder", 2, False),
     (f"{VAULT}.destroy_holder", 2, True),
-    ("ledger.keyring:Keyring.forget", 1, False),
-    ("retention.erasing:forget_person", 1, True),
-    ("retention.erasing:erasure_certificate", 1, True),
+    ("ledger.keys.keyring:Keyring.forget", 1, False),
+    ("retention.erasure.erasing:forget_person", 1, True),
+    ("retention.erasure.erasing:erasure_certificate", 1, True),
     (f"{DESK}.finish", 1, True),
-    ("retention.erasing:insert_certificates", 1, True),
+    ("retention.erasure.erasing:insert_certificates", 1, True),
     ("ledger.append:LockedTenant.move_head", 1, True),
     ("ledger.append:Appender.locked", 1, False),
 ]

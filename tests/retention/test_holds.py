@@ -20,15 +20,15 @@ from ledger.embedded import EmbeddedPostgres
 from ledger.errors import KeyDestroyed
 from ledger.hold_book import HoldBook
 from ledger.holds import HoldDesk, HoldOn
-from ledger.key_names import KeyName
-from ledger.keyring import LINK
-from ledger.vault import Vault
+from ledger.keys.keyring import LINK
+from ledger.keys.names import KeyName
+from ledger.keys.vault import Vault
 from projections.history import Question, search
-from retention import holds as chores
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
-from retention.escrow import destroy_unheld, escrow_held, escrowed_count
-from retention.holds import due_on_release, finish_holds
+from retention.erasure.erasing import finish_erasures
+from retention.holds import releasing as chores
+from retention.holds.escrow import destroy_unheld, escrow_held, escrowed_count
+from retention.holds.releasing import due_on_release, finish_holds
 from tests.acts import ask, emails, person, register, report, stream_of, topics, willing
 from tests.ledger.test_holds import WORDS, erase, holding, kids, on, place, release
 from tests.retention.test_erasing import Killed, everything_of

@@ -16,15 +16,15 @@ from psycopg import Connection
 from api.bootstrap import Instance, make_worker, running
 from domain.keys import EpochKeyDestroyed, EpochOpened, EpochRolled
 from ledger.application import Ledger
+from ledger.custody.key_files import FileKeyProvider
 from ledger.due_clock import DueClock
 from ledger.embedded import EmbeddedPostgres
-from ledger.epochs import EpochBook, EpochTerms
 from ledger.errors import ClocksApart, EpochInUse, EpochNotDue, KeyMissing, RollIncomplete, TamperError, UnknownEpoch
-from ledger.key_files import FileKeyProvider
+from ledger.keys.epochs import EpochBook, EpochTerms
 from projections.alone import alone
-from retention import horizon as horizons
-from retention.epoch_facts import tell
-from retention.horizon import ROLL, Horizon, HorizonKeeper, RollRunning, horizon_of
+from retention.horizon import horizon as horizons
+from retention.horizon.epoch_facts import tell
+from retention.horizon.horizon import ROLL, Horizon, HorizonKeeper, RollRunning, horizon_of
 from tests.acts import add, emails, topics
 from tests.rolls import days, epochs_of_wraps, new_account, noon, roll, standing_rows
 from tests.support import SettableClock

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import ledger.rehoming
 from domain.records import Record
 from ledger.application import Ledger
-from ledger.rehoming import MIXED
-from retention.erasing import finish_erasures
-from retention.erasure_days import mix_kept_keys
+from ledger.keys import rehoming
+from ledger.keys.rehoming import MIXED
+from retention.erasure.days import mix_kept_keys
+from retention.erasure.erasing import finish_erasures
 from tests.acts import emails, willing
 from tests.support import SettableClock
 
@@ -86,7 +86,7 @@ def test_more_than_one_batch_are_all_mixed(
     erased: Ledger, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given more keys than a batch takes, when the chore runs, then each is mixed, and the keys are the same."""
-    monkeypatch.setattr(ledger.rehoming, "KEYS_PER_MIX", 2)
+    monkeypatch.setattr(rehoming, "KEYS_PER_MIX", 2)
     before = rows(erased)
     clock.advance(timedelta(days=1))
     assert mix_kept_keys(erased, clock()) == len(PEOPLE)

@@ -23,20 +23,20 @@ from domain.personal import Engagement, EngagementTechnical, Erased
 from ledger import link_generations
 from ledger.application import Ledger
 from ledger.feedback import MESSAGE_PAST_ITS_TIME, MONTH_PAST_ITS_TIME, FeedbackEvent
-from ledger.generations import Generations
-from ledger.keyring import CLASSES_OF_MESSAGES, LINK
+from ledger.keys.generations import Generations
+from ledger.keys.keyring import CLASSES_OF_MESSAGES, LINK
+from ledger.keys.vault import KeyName, Vault
 from ledger.links import month_number
 from ledger.mapper import Holder
 from ledger.standing_row import ALWAYS, NO_KEY, Person
-from ledger.vault import KeyName, Vault
 from projections import rebuild_inline
 from projections.history import Page, Question, search
 from projections.rebuild import rebuild
 from projections.standing import InlineStanding
 from retention import link_generations as chore
-from retention.clocks import due_on
 from retention.link_generations import DAYS_BEFORE_DUE_MIN, close_generations, open_due_generations, opens_up_to
-from retention.pack import ClassRule, load_pack
+from retention.policy.clocks import due_on
+from retention.policy.pack import ClassRule, load_pack
 from tests.acts import ask, emails, person, register, report, topics, willing
 from tests.support import SettableClock
 

@@ -16,12 +16,12 @@ from domain.personal import Identity
 from domain.subject_commands import AddContact
 from ledger.application import Ledger
 from ledger.errors import KeyDestroyed
-from ledger.keyring import LINK
+from ledger.keys.keyring import LINK
+from ledger.keys.vault import KeyName
 from ledger.subjects import Act
-from ledger.vault import KeyName
-from retention.erasing import finish_erasures
-from retention.horizon import Horizon
-from retention.orphans import GRACE_DAYS, collect_orphans, days_looked_at
+from retention.erasure.erasing import finish_erasures
+from retention.horizon.horizon import Horizon
+from retention.horizon.orphans import GRACE_DAYS, collect_orphans, days_looked_at
 from tests.acts import add, emails, person
 from tests.rolls import noon
 from tests.support import SettableClock

@@ -22,13 +22,13 @@ from domain.subject_commands import AddContact, CommandRefused, CorrectContact
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import KeyDestroyed, KeyMissing, PeriodDestroyed
-from ledger.key_names import TENANT_HOLDER, KeyName
-from ledger.keyring import LEASE_SECONDS_MAX
+from ledger.keys.keyring import LEASE_SECONDS_MAX
+from ledger.keys.names import TENANT_HOLDER, KeyName
 from ledger.mapper import Holder
 from ledger.standing_row import StandingRow
 from ledger.subjects import Act
-from retention.erasing import finish_erasures
-from retention.schedule import run_retention
+from retention.erasure.erasing import finish_erasures
+from retention.plans.schedule import run_retention
 from tests.acts import ask, person, register, report, stream_of, topics, willing
 from tests.retention.plans import ANNA, BERT, CLEO, DUE, JANUARY, a_month_of_engagement, applied, record
 from tests.support import SettableClock

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from domain.account import Account
 from domain.adoption import AdoptionRefused, decide_adoption, decide_first_adoption, first_day_after_notice
 from ledger.application import Ledger
-from retention.adopting import PackRewritten, adopt, announce, newest_in_force, open_under, pack_of
-from retention.controls import KINDS
-from retention.pack import Pack, load_pack, use_packs_of
-from retention.pack_changes import terms_of, weakenings
-from retention.pack_reading import parse_pack
+from retention.policy.adopting import PackRewritten, adopt, announce, newest_in_force, open_under, pack_of
+from retention.policy.changes import terms_of, weakenings
+from retention.policy.controls import KINDS
+from retention.policy.pack import Pack, load_pack, use_packs_of
+from retention.policy.reading import parse_pack
 from tests.retention.pack_texts import block, changed, text_of, version_two
 from tests.support import SettableClock
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.personal import RETENTION_CLASSES
-from retention.controls import CONTROLS
-from retention.pack import (
+from retention.policy.controls import CONTROLS
+from retention.policy.lines import Lines, lines_of
+from retention.policy.pack import (
     CAUSES,
     OWN_CLASSES,
     PACK_BYTES_MAX,
@@ -28,8 +29,7 @@ from retention.pack import (
     shelf,
     use_packs_of,
 )
-from retention.pack_lines import Lines, lines_of
-from retention.pack_reading import parse_pack
+from retention.policy.reading import parse_pack
 from tests.retention.pack_texts import block, changed, text_of, version_two
 
 SHIPPED = ("mailkai", "mailenium")

@@ -16,14 +16,10 @@ from domain.ids import month_of
 from ledger.application import Ledger
 from ledger.entry import canonical
 from ledger.errors import DestructionTooEarly
-from ledger.key_names import TENANT_HOLDER, KeyName
+from ledger.keys.names import TENANT_HOLDER, KeyName
 from ledger.signing import sign
-from retention import plan_counts
-from retention.adopting import pack_of
-from retention.clocks import Span
-from retention.pack import load_pack
-from retention.plan import made_again
-from retention.plan_file import (
+from retention.plans import counts as plan_counts
+from retention.plans.file import (
     CONTEXT,
     PLAN_AGE_DAYS_MAX,
     PLAN_BYTES_MAX,
@@ -34,6 +30,10 @@ from retention.plan_file import (
     require_fresh,
     signed,
 )
+from retention.plans.plan import made_again
+from retention.policy.adopting import pack_of
+from retention.policy.clocks import Span
+from retention.policy.pack import load_pack
 from tests.acts import person, topics, willing
 from tests.retention.plans import (
     ANNA,

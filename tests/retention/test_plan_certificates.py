@@ -15,13 +15,14 @@ from domain.keys import CertificateIssued
 from ledger.application import Ledger
 from ledger.certificate_format import checked_certificate, digest_of
 from ledger.embedded import EmbeddedPostgres
-from ledger.key_names import TENANT_HOLDER, KeyName, key_commitment
+from ledger.keys.names import TENANT_HOLDER, KeyName, key_commitment
 from ledger.signing import verify_key
-from retention import carrying_out, plan_certificates
-from retention.certificate_store import certificate, exported
-from retention.commitments import publish_commitments
+from retention.certificates import of_plans as plan_certificates
+from retention.certificates.commitments import publish_commitments
+from retention.certificates.of_plans import PlanNotApplied, certify_plans, issue_for_plan
+from retention.certificates.store import certificate, exported
 from retention.daily import run_daily
-from retention.plan_certificates import PlanNotApplied, certify_plans, issue_for_plan
+from retention.plans import carrying_out
 from tests.acts import emails, person
 from tests.retention.plans import DUE, a_month_of_engagement, applied, planned, record
 from tests.support import SettableClock

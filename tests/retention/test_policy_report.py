@@ -17,12 +17,12 @@ from domain.scope import MARKETING
 from ledger.application import Ledger
 from ledger.suppressing import SuppressionRequest
 from projections.worker import catch_up
-from retention.clause_figures import FIGURES
-from retention.controls import CONTROLS
-from retention.erasing import finish_erasures
-from retention.pack import Clause, Pack, load_pack
-from retention.policy_figures import AccountFigures, ClassFigures, LiveFigures, read_figures
-from retention.policy_report import ClauseReport, PolicyReport, policy_report
+from retention.erasure.erasing import finish_erasures
+from retention.policy.clause_figures import FIGURES
+from retention.policy.controls import CONTROLS
+from retention.policy.figures import AccountFigures, ClassFigures, LiveFigures, read_figures
+from retention.policy.pack import Clause, Pack, load_pack
+from retention.policy.report import ClauseReport, PolicyReport, policy_report
 from tests.acts import ask, emails, register, report, willing
 from tests.support import SettableClock
 

@@ -16,11 +16,11 @@ from domain.records import Record
 from ledger.application import Ledger
 from ledger.entry import unpack_sealed
 from ledger.errors import DestructionTooEarly, KeyMissing
-from ledger.key_names import TENANT_HOLDER, KeyName
+from ledger.keys.names import TENANT_HOLDER, KeyName
 from ledger.record_streams import holder_of_day
 from ledger.recording import DAY_OVER, RecordAnswer
 from ledger.sealing import envelope_kid
-from retention.schedule import run_retention
+from retention.plans.schedule import run_retention
 from tests.acts import person, willing
 from tests.retention.plans import ANNA, applied, hold, items, kept_back, planned, record
 from tests.support import SettableClock

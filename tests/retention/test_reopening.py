@@ -18,18 +18,18 @@ from domain.personal import Erased, Identity
 from domain.restore import LedgerRestored
 from domain.subject import ContactAdded
 from ledger.application import Ledger
-from ledger.backup import LEDGER, VAULT, Database, write_backup
+from ledger.backup.gate import HeadKeeper, keep_heads, look
+from ledger.backup.restoring import restore
+from ledger.backup.writing import LEDGER, VAULT, Database, write_backup
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import GateShut, KeyDestroyed, TamperError
-from ledger.gate import HeadKeeper, keep_heads, look
-from ledger.restore import restore
-from ledger.vault import KeyName
+from ledger.keys.vault import KeyName
 from projections.rebuild import rebuild
 from projections.standing import InlineStanding
 from retention.daily import run_daily
-from retention.erasing import finish_erasures
-from retention.horizon import Horizon
-from retention.reopening import Gatekeeper, LossNotAccepted, Opening
+from retention.erasure.erasing import finish_erasures
+from retention.horizon.horizon import Horizon
+from retention.restoring.reopening import Gatekeeper, LossNotAccepted, Opening
 from tests.acts import ask, person, register, willing
 from tests.drills import databases, installation
 from tests.support import SettableClock

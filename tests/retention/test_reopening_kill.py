@@ -17,14 +17,14 @@ from api.bootstrap import Instance, running
 from domain.personal import Erased
 from domain.restore import LedgerRestored
 from ledger.application import Ledger
-from ledger.backup import LEDGER, VAULT, Database, write_backup
+from ledger.backup.restoring import restore
+from ledger.backup.writing import LEDGER, VAULT, Database, write_backup
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import GateShut
-from ledger.restore import restore
 from projections.standing import InlineStanding
-from retention import reopening
-from retention.erasing import finish_erasures
-from retention.reopening import Gatekeeper, LossNotAccepted
+from retention.erasure.erasing import finish_erasures
+from retention.restoring import reopening
+from retention.restoring.reopening import Gatekeeper, LossNotAccepted
 from tests.acts import ask, person, register, willing
 from tests.drills import databases, installation
 from tests.support import SettableClock

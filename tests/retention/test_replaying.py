@@ -11,18 +11,18 @@ from uuid import uuid4
 from api.bootstrap import Instance, running
 from domain.personal import Erased
 from ledger.application import Ledger
-from ledger.backup import LEDGER, VAULT, Database, write_backup
+from ledger.backup.restoring import restore
+from ledger.backup.writing import LEDGER, VAULT, Database, write_backup
 from ledger.embedded import EmbeddedPostgres
 from ledger.holds import HoldOn
-from ledger.key_names import KeyName
-from ledger.lost_keys import LOST_CAUSE
-from ledger.restore import restore
+from ledger.keys.lost import LOST_CAUSE
+from ledger.keys.names import KeyName
 from projections.campaign_view import CampaignView
 from projections.rebuild import rebuild
 from projections.standing import InlineStanding
 from projections.worker import catch_up
-from retention.reopening import Gatekeeper, Opening
-from retention.schedule import run_retention
+from retention.plans.schedule import run_retention
+from retention.restoring.reopening import Gatekeeper, Opening
 from tests.acts import ask, person, register, report, willing
 from tests.drills import databases, installation
 from tests.retention.plans import ANNA, DUE, JANUARY, a_month_of_engagement, hold

@@ -14,8 +14,8 @@ import pytest
 
 from api.bootstrap import one_day_of_work
 from ledger.embedded import EmbeddedPostgres
-from retention.pack import load_pack
-from retention.simulation import Simulation, simulate
+from retention.policy.pack import load_pack
+from retention.simulation.simulation import Simulation, simulate
 from tests.drills import installation
 from tests.support import SettableClock
 

@@ -14,14 +14,14 @@ import pytest
 from api.bootstrap import Instance
 from domain.hold import Period, TooLate
 from ledger.application import Ledger
-from ledger.condemned import condemn, condemned_of
 from ledger.errors import HoldTooLate
 from ledger.holds import HoldOn, HoldRow
-from ledger.key_names import DueKey
-from retention import carrying_out, intending, intents
-from retention.apply import finish_open_plans
-from retention.holds import finish_holds
-from retention.plan_file import PlanRefused
+from ledger.keys.condemned import condemn, condemned_of
+from ledger.keys.names import DueKey
+from retention.holds.releasing import finish_holds
+from retention.plans import carrying_out, intending, intents
+from retention.plans.apply import finish_open_plans
+from retention.plans.file import PlanRefused
 from tests.acts import add, person, register, topics, willing
 from tests.ledger.test_holds import WORDS, erase, until_waiting
 from tests.retention.plans import (

@@ -17,8 +17,8 @@ from domain.account import Account
 from ledger.append import LockedTenant
 from ledger.application import Ledger
 from ledger.idempotency import IdempotentPart, Replayed
-from retention.adopting import pack_of
-from retention.closure import closing_days
+from retention.plans.closure import closing_days
+from retention.policy.adopting import pack_of
 
 
 class ClosingAnswer(Answer):

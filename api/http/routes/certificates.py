@@ -12,8 +12,8 @@ from api.http.bodies import Answer
 from api.http.operation import AUDITOR, OFFICER, Call, Parameter, json_answer, operation
 from api.http.problems import NOT_FOUND, RequestRefused
 from ledger.application import Ledger
-from retention.certificate_pdf import certificate_pdf
-from retention.certificate_store import certificate, exported
+from retention.certificates.pdf import certificate_pdf
+from retention.certificates.store import certificate, exported
 
 PDF: Final = "application/pdf"
 

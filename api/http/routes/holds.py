@@ -20,7 +20,7 @@ from ledger.append import LockedTenant
 from ledger.application import Ledger
 from ledger.holds import HoldOn, HoldRow, HoldWords
 from ledger.idempotency import IdempotentPart, Replayed
-from retention.holds import due_on_release
+from retention.holds.releasing import due_on_release
 
 WHAT = "holds"
 TARGETS_PER_REQUEST_MAX = 1000

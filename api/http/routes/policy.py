@@ -13,11 +13,11 @@ from api.http.bodies import Answer
 from api.http.operation import AUDITOR, OFFICER, Call, json_answer, operation
 from api.policy_page import CONTENT_POLICY, policy_json, policy_page
 from ledger.application import Ledger
-from ledger.vault import Vault
-from retention.adopting import pack_of
-from retention.controls import Kind
-from retention.policy_figures import read_figures
-from retention.policy_report import PolicyReport, Status, policy_report
+from ledger.keys.vault import Vault
+from retention.policy.adopting import pack_of
+from retention.policy.controls import Kind
+from retention.policy.figures import read_figures
+from retention.policy.report import PolicyReport, Status, policy_report
 
 HTML: Final = "text/html"
 HEADERS: Final = {"Content-Security-Policy": CONTENT_POLICY, "Vary": "Accept", "Cache-Control": "no-store"}

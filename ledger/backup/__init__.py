@@ -1,0 +1,1 @@
+"""Backups: written, restored, and the gate that keeps a restored ledger shut."""

@@ -1,0 +1,1 @@
+"""Custody: what is kept outside PostgreSQL, in enumerated copies: epoch keys, tombstones, heads of logs."""

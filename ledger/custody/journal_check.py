@@ -1,0 +1,82 @@
+"""The journal of tombstones against the vault: one that lost lines is noticed before it is needed.
+
+Every destruction is noted in the journal first and in the vault after it, so the journal never has fewer lines than
+the vault has tombstones. If it has, folders were emptied or put back to an older state; a vault that was restored
+from a backup afterwards would not be told what to destroy again, and nobody would see it (FAULTS 3, 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from psycopg import Connection
+
+from ledger.connections import Pool
+from ledger.custody.journal import Custody
+from ledger.errors import JournalLost
+from ledger.keys.names import Tombstone
+
+TOMBSTONES_PER_READ: Final = 10_000
+
+COUNT_TOMBSTONES = "SELECT count(*) FROM lethe_vault.tombstone"
+SELECT_TOMBSTONES = """
+SELECT tenant_id, holder, class, period, generation, destroyed_at, cause, certificate FROM lethe_vault.tombstone
+WHERE (tenant_id, holder, class, period, generation) > (%s, %s, %s, %s, %s)
+ORDER BY tenant_id, holder, class, period, generation LIMIT %s
+"""
+_BEFORE_ALL: Final[tuple[Any, ...]] = (UUID(int=0), b"", "", "", -1)
+
+
+def require_journal(vault: Pool, custody: Custody) -> None:
+    """Raises `JournalLost` if the journal has fewer lines than the vault has tombstones."""
+    with vault.transaction() as connection:
+        tombstones = count_tombstones(connection)
+    # The journal is counted after the vault: it only ever is ahead of it.
+    require_lines(tombstones, custody.count(), custody.folders())
+
+
+def count_tombstones(connection: Connection[Any]) -> int:
+    """How many tombstones the vault has."""
+    row = connection.execute(COUNT_TOMBSTONES).fetchone()
+    return int(row[0]) if row else 0
+
+
+def require_lines(tombstones: int, lines: int, folders: Sequence[str]) -> None:
+    """Raises `JournalLost` for a journal that is too short, with what to do."""
+    if lines >= tombstones:
+        return
+    raise JournalLost(
+        f"The vault has {tombstones:,} tombstones, and the journal in {', '.join(folders)} has {lines:,} lines: it "
+        "was lost, or put back to an older state. Nothing is destroyed or served without it. Bring back "
+        "tombstones.jsonl from the disk or the copy that has all of it. If there is none, and the vault was not "
+        "restored since: lethe vault write-journal."
+    )
+
+
+def write_journal(vault: Pool, custody: Custody) -> int:
+    """Note every tombstone of the vault in the journal once more; returns how many. A line too many does no harm."""
+    noted, after = 0, _BEFORE_ALL
+    while True:
+        with vault.transaction() as connection:
+            rows = connection.execute(SELECT_TOMBSTONES, (*after, TOMBSTONES_PER_READ)).fetchall()
+        custody.note([_tombstone(*row) for row in rows])
+        noted += len(rows)
+        if len(rows) < TOMBSTONES_PER_READ:
+            return noted
+        after = rows[-1][:5]
+
+
+def _tombstone(
+    tenant: UUID,
+    holder: bytes,
+    retention_class: str,
+    period: str,
+    generation: int,
+    when: datetime,
+    cause: str,
+    certificate: str | None,
+) -> Tombstone:
+    return Tombstone(tenant, bytes(holder), retention_class, period, generation, when, cause, certificate)

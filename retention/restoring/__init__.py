@@ -1,0 +1,1 @@
+"""Restored ledgers: destroyed again what was destroyed since, matched, and opened."""

@@ -1,0 +1,1 @@
+"""Simulation: years under a policy pack in a minute."""
