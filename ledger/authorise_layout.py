@@ -28,12 +28,12 @@ from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.links import (
     NO_OCCURRENCE,
     TokenSealer,
-    link_scope,
     message_link,
     month_number,
     occurrence_tag,
     recorded_occurrence,
 )
+from ledger.sealing import scope_key
 from ledger.standing_row import StandingRow
 
 
@@ -114,9 +114,7 @@ class _Place:
 
     __slots__ = ("nonce", "occurrence", "sealer", "stream", "tag")
 
-    def __init__(
-        self, stream: bytes, nonce: bytes, occurrence: bytes, sealer: TokenSealer, tag: bytes = NO_OCCURRENCE
-    ) -> None:
+    def __init__(self, stream: bytes, nonce: bytes, occurrence: bytes, sealer: TokenSealer, tag: bytes) -> None:
         self.stream = stream
         self.nonce = nonce
         self.occurrence = occurrence
@@ -164,8 +162,8 @@ class Layout:
                 continue
             occurrence = one.recipient.occurrence
             if occurrence is None and not before:
-                stream, nonce = message_link(link_scope(link_key, month_key), campaign)
-                places.append((one, _Place(stream, nonce, NO_OCCURRENCE, sealer), None))
+                stream, nonce = message_link(scope_key(link_key, month_key), campaign)
+                places.append((one, _Place(stream, nonce, NO_OCCURRENCE, sealer, NO_OCCURRENCE), None))
                 ids.append(stream)
                 continue
             place, place_before = self._place(link_key, occurrence, month_key, sealer), None
@@ -179,7 +177,7 @@ class Layout:
         return frozenset(ids)
 
     def _place(self, link_key: bytes, occurrence: str | None, month_key: bytes, sealer: TokenSealer) -> _Place:
-        scope = link_scope(link_key, month_key)
+        scope = scope_key(link_key, month_key)
         stream, nonce = message_link(scope, self._campaign)
         tag = occurrence_tag(scope, occurrence)
         return _Place(stream, nonce, recorded_occurrence(scope, tag), sealer, tag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,6 +114,7 @@ def test_keys_that_are_not_safe_are_found(
         (folder / "epoch-000001.key").write_bytes(key)
         (folder / "epoch-000001.key").chmod(0o600)
     monkeypatch.setenv("LETHE_KEY_FOLDERS", f'["{folders[0]}", "{folders[1]}"]')
+    monkeypatch.setenv("LETHE_CUSTODY_FOLDERS", json.dumps(lethe.instance.custody.folders()))
     assert _findings(lethe)["epoch keys"]["state"] == "ok"
 
     copy = folders[1] / "epoch-000001.key"

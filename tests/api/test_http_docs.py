@@ -19,6 +19,7 @@ OPERATION_IDS = {
     "keepRecords",
     "checkPermission",
     "reportPolicy",
+    "addAccountHolder",
     "addContacts",
     "correctContact",
     "recordConsents",
