@@ -31,6 +31,7 @@ from retention.erasure.erasing import finish_erasures
 CAMPAIGNS_OF_A_HEAVY_READER = 50
 CONSENTS_OF_A_HEAVY_READER = 2000
 MONTH_SAMPLES = 4
+MONTH_SMALL_PERSONS = 100
 YEARS_AGO_MONTHS = 24
 """The months of the small samples lie this far back, where no other part of the bench writes."""
 
@@ -77,7 +78,7 @@ def measure_months(stand: Stand) -> list[Line]:
     few = []
     for back in range(YEARS_AGO_MONTHS, YEARS_AGO_MONTHS + MONTH_SAMPLES // 2 + 1):
         when = engagement_month(stand, back)
-        take(stand, engagement(campaign.tokens[: sizes.small_events], when))
+        take(stand, engagement(campaign.tokens[:MONTH_SMALL_PERSONS], when))
         few.append(when)
     _destroy_month(stand, campaign, few.pop(), MessageOpened, EngagementTechnical.name)
     small, large = [], []
@@ -86,10 +87,10 @@ def measure_months(stand: Stand) -> list[Line]:
             small.append(_destroy_month(stand, campaign, little, fact_class, retention_class))
             large.append(_destroy_month(stand, campaign, much, fact_class, retention_class))
     low, high = median(small) * 1000, median(large) * 1000
-    events = min(sizes.large_events, 2 * sizes.people)
-    what = f"a month of {events:,} events : of {sizes.small_events}, until unreachable"
+    persons = min(sizes.large_events, sizes.people)
+    what = f"a month of {persons:,} persons : of {MONTH_SMALL_PERSONS}, until unreachable"
     return [
-        Line("month_small_ms", f"a month of {sizes.small_events} events, until unreachable", low, "ms"),
+        Line("month_small_ms", f"a month of {MONTH_SMALL_PERSONS} persons, until unreachable", low, "ms"),
         Line("month_large_ms", what, high, "ms", "destroy_month_large_vs_small", high / low),
     ]
 
