@@ -64,7 +64,12 @@ class Sizes:
 
 NORMAL: Final = Sizes()
 SOAK: Final = Sizes(
-    large_events=1_000_000, erasures_large=2, streamed=1_000_000, rolled_keys=1_000_000, growth_events=20_000_000
+    people=100_000,
+    large_events=1_000_000,
+    erasures_large=2,
+    streamed=1_000_000,
+    rolled_keys=1_000_000,
+    growth_events=20_000_000,
 )
 QUICK: Final = Sizes(
     people=120,
