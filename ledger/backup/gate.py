@@ -140,7 +140,7 @@ def replay(
     are looked at, and the rest only if one of them was missing. With `dry_run` they are counted and nothing is done.
     """
     tail_after = max(0, custody.count() - NOTES_PER_TURN)
-    if only_if_behind and not _missing(vault, list(custody.notes(tail_after))):
+    if only_if_behind and not _missing(vault, custody.latest(NOTES_PER_TURN)):
         return 0
     persons: list[Tombstone] = []
     shared: list[Tombstone] = []

@@ -73,6 +73,15 @@ def whole_lines(path: Path, size: int) -> Iterator[bytes]:
             yield file.readline(LINE_BYTES_MAX)
 
 
+def last_lines(path: Path, size: int, count: int) -> list[bytes]:
+    """The last so many lines of a journal of `size` bytes, read from its end."""
+    start = max(0, size - count * LINE_BYTES_MAX)
+    with path.open("rb") as file:
+        file.seek(start)
+        lines = file.read(size - start).splitlines(keepends=True)
+    return lines[-count:] if start == 0 else lines[1:][-count:]
+
+
 def _create(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))

@@ -393,3 +393,24 @@ def test_heads_that_were_changed_are_refused(custody: Custody, folders: tuple[Pa
         (folders[0] / HEADS).write_bytes(content)
         with pytest.raises(TamperError, match="was changed"):
             custody.kept_heads()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 39, 40, 41, 100])
+def test_the_latest_notes_are_the_last_of_all(custody: Custody, count: int) -> None:
+    """Given forty notes, when the latest are asked for, then they are the end of the whole list, however many."""
+    assert custody.latest(count) == []
+    custody.note([erased(number) for number in range(40)])
+    everything = list(custody.notes())
+    assert custody.latest(count) == (everything[-count:] if count else [])
+
+
+def test_a_changed_line_among_the_latest_is_refused(custody: Custody, folders: tuple[Path, Path]) -> None:
+    """Given a note that was changed in every folder, when the latest are read, then it is a TamperError; others read."""
+    custody.note([erased(number) for number in range(40)])
+    for folder in folders:
+        lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
+        lines[35] = lines[35].replace(b'"erasure"', b'"erasura"')
+        (folder / JOURNAL).write_bytes(b"".join(lines))
+    assert [note.number for note in custody.latest(3)] == [38, 39, 40]
+    with pytest.raises(TamperError, match="Line 36"):
+        custody.latest(10)
