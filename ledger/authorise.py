@@ -220,19 +220,22 @@ class AuthorisationDesk(Desk):
         terms = SendTerms.of(
             prepared.campaign.purpose, prepared.campaign.channel, run.account.country, run.account.minimum_age
         )
-        now_us = micros(prepared.now)
+        now_us, valid_until_us = micros(prepared.now), prepared.valid_until_us
+        if prepared.head.terminated_at is not None:
+            for asked in prepared.asked:
+                asked.decision = TERMINATED
+            return
         for asked in prepared.asked:
             row = asked.row
-            if prepared.head.terminated_at is not None:
-                asked.decision = TERMINATED
-                continue
             if row is None and asked.decision is SUPERSEDED:
                 continue
-            entries = against.get(asked.fingerprint, ())
+            entries = against.get(asked.fingerprint, ()) if against else ()
             decision = decide(row.standing if row else None, entries, terms, rules, now_us)
             asked.decision = decision
-            if decision.valid_until_us is not None and decision.valid_until_us < prepared.valid_until_us:
-                prepared.valid_until_us = decision.valid_until_us
+            until_us = decision.valid_until_us
+            if until_us is not None and until_us < valid_until_us:
+                valid_until_us = until_us
+        prepared.valid_until_us = valid_until_us
 
     def _lay_out(self, run: _Run, prepared: _Prepared, connection: Connection[Any]) -> None:
         """Compute message ids, compare with what the streams say, and prepare the rows and the answer."""

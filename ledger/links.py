@@ -104,7 +104,7 @@ class TokenSealer:
 
     def seal(self, handle: bytes, campaign: bytes, nonce: bytes, occurrence: bytes = NO_OCCURRENCE) -> str:
         """The token of one message: 95 characters, the same each time. `nonce` is that of `message_link`."""
-        if occurrence is not NO_OCCURRENCE and occurrence != NO_OCCURRENCE:
+        if occurrence != NO_OCCURRENCE:
             nonce = bytes(a ^ b for a, b in zip(nonce, occurrence, strict=False)) + nonce[OCCURRENCE_BYTES:]
         sealed = aead_seal(self._key, handle + campaign + occurrence, self._header, nonce)
         return b2a_base64(self._header + nonce + sealed, newline=False).translate(_URL_SAFE)[:TOKEN_CHARACTERS].decode()

@@ -101,9 +101,9 @@ class Custody:
             lines = last_lines(self._journals[0], tail.size, count + 1)
         found: list[TombstoneNote] = []
         chain = FIRST_CHAIN
-        for place, line in enumerate(lines):
-            number = tail.number - len(lines) + 1 + place
-            if number > 1 and place == 0:
+        first = tail.number - len(lines) + 1
+        for number, line in enumerate(lines, first):
+            if number == first > 1:
                 _, chain = end_of(line, self._journals[0])  # What stands before it is not read: it begins the chain.
                 continue
             note, chain = checked(line, number, chain, self._journals[0])

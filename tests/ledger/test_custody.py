@@ -405,7 +405,7 @@ def test_the_latest_notes_are_the_last_of_all(custody: Custody, count: int) -> N
 
 
 def test_a_changed_line_among_the_latest_is_refused(custody: Custody, folders: tuple[Path, Path]) -> None:
-    """Given a note that was changed in every folder, when the latest are read, then it is a TamperError; others read."""
+    """Given a note that was changed in every folder, when the latest are read, then it is a TamperError."""
     custody.note([erased(number) for number in range(40)])
     for folder in folders:
         lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
