@@ -64,14 +64,15 @@ class InvalidAddress(ValueError):
 
 _ATEXT: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _LABEL: Final = r"(?![Xx][Nn]--|-)[A-Za-z0-9-]{1,63}+(?<!-)"
-_DOMAIN: Final = rf"(?:{_LABEL}\.)++(?![0-9]++\Z){_LABEL}\Z"
-# Explicit classes and no IGNORECASE: the latter lets U+212A pass for "k". Possessive: no backtracking.
-_is_plain = re.compile(rf"(?=[^@]{{1,64}}@){_ATEXT}++(?:\.{_ATEXT}++)*+@{_DOMAIN}").match
+_DOMAIN: Final = rf"(?:{_LABEL}\.)+(?![0-9]++\Z){_LABEL}\Z"
+# Explicit classes and no IGNORECASE: the latter lets U+212A pass for "k". Classes are possessive, so that nothing is
+# tried twice; groups are not, because Python before 3.11.5 gets possessive groups wrong.
+_is_plain = re.compile(rf"(?=[^@]{{1,64}}@){_ATEXT}++(?:\.{_ATEXT}++)*@{_DOMAIN}").match
 _is_plain_domain = re.compile(_DOMAIN).match
 _is_dotted_number = re.compile(r"[0-9]++(?:\.[0-9]++){3}\Z").match
-_quoted_local = re.compile(r'"((?:[^"\\]|\\.)*+)"@', re.DOTALL).match
+_quoted_local = re.compile(r'"((?:[^"\\]|\\.)*)"@', re.DOTALL).match
 _specials_in = re.compile(r'[][()<>,;:\\"@ ]').search
-_is_atoms = re.compile(r'[^][()<>,;:\\"@ .]++(?:\.[^][()<>,;:\\"@ .]++)*+\Z').match
+_is_atoms = re.compile(r'[^][()<>,;:\\"@ .]++(?:\.[^][()<>,;:\\"@ .]++)*\Z').match
 
 _TRIMMED: Final = " \t\r\n\v\f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
     map(chr, range(0x2000, 0x200C))

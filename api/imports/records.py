@@ -116,9 +116,9 @@ class _Quotes:
         self._delimiter = delimiter
         escaped = re.escape(delimiter)
         # A cell of a line: quoted and closed, or plain (a quote in its middle is a character like others).
-        closed = rf'(?:"[^"]*+(?:""[^"]*+)*+"|(?!")[^{escaped}\r\n]*+)'
-        self._closed_cells = re.compile(rf"{closed}(?:{escaped}{closed})*+").match
-        self._to_closing = re.compile(r'[^"]*+(?:""[^"]*+)*+"').match
+        closed = rf'(?:"[^"]*+(?:""[^"]*+)*"(?!")|(?!")[^{escaped}\r\n]*+)'
+        self._closed_cells = re.compile(rf"{closed}(?:{escaped}{closed})*").match
+        self._to_closing = re.compile(r'[^"]*+(?:""[^"]*+)*"(?!")').match
 
     def after(self, line: str, *, inside: bool) -> Literal["open", "closed", "bad"]:
         """The state at the end of ``line``, which begins inside or outside a quoted cell."""
