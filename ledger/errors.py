@@ -15,6 +15,10 @@ class TamperError(LedgerError):
     """Sealed bytes do not belong where they stand, or were changed."""
 
 
+class NotDisclosable(LedgerError):
+    """A sealed part cannot be disclosed singly: only the key of everything of its person and month would open it."""
+
+
 class PeriodDestroyed(LedgerError):
     """Data arrived after the time of its period; the period's key is gone and is never made again."""
 

@@ -41,7 +41,7 @@ from ledger.entry import (
 from ledger.errors import TamperError
 from ledger.keys.keyring import Keyring
 from ledger.keys.vault import FOR_EVER, TENANT_HOLDER, KeyName
-from ledger.sealing import SealedPlace, envelope_kid, open_envelope, scope_key, seal
+from ledger.sealing import SealedPlace, disclosed_key, envelope_kid, open_envelope, scope_key, seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,14 @@ class LedgerEvent(StoredEvent):
     position: int | None = None
     recorded_at: datetime | None = None
     draft: Draft | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """Where a sealed part stands, and the event key (32 bytes) that opens it alone."""
+
+    place: SealedPlace
+    key: bytes
 
 
 class SealingMapper(Mapper[UUID]):
@@ -191,6 +199,24 @@ class SealingMapper(Mapper[UUID]):
             return {}
         return self._open_part(current_class(entry["topic"]), entry, part, envelopes[part], None)
 
+    def disclose(
+        self, stored_event: LedgerEvent, holder: Holder | None = None
+    ) -> dict[str, Disclosure | Erased | Unopened]:
+        """What a stranger needs to open each sealed part of an event, and nothing else of its person, by part.
+
+        `holder` as for opening. Raises `TamperError`, `KeyMissing`, `NotDisclosable`.
+        """
+        entry, envelopes = self._checked(stored_event)
+        found: dict[str, Disclosure | Erased | Unopened] = {}
+        for part, envelope in envelopes.items():
+            way = self._place_and_scope(current_class(entry["topic"]), entry, part, envelope, holder)
+            if isinstance(way, tuple):
+                place, scope = way
+                found[part] = Disclosure(place, disclosed_key(scope, envelope, place))
+            else:
+                found[part] = way
+        return found
+
     def _checked(self, stored_event: LedgerEvent) -> tuple[dict[str, Any], dict[str, bytes]]:
         """The entry and the envelopes of an event. Raises `TamperError` if one is not where it was written."""
         entry = _read_entry(stored_event.state)
@@ -248,6 +274,18 @@ class SealingMapper(Mapper[UUID]):
     def _open_part(
         self, fact_class: type[Fact], entry: dict[str, Any], part: str, envelope: bytes, holder: Holder | None
     ) -> dict[str, Any] | Erased | Unopened:
+        found = self._place_and_scope(fact_class, entry, part, envelope, holder)
+        if not isinstance(found, tuple):
+            return found
+        place, scope = found
+        values = orjson.loads(open_envelope(scope, envelope, place))
+        assert isinstance(values, dict)
+        return values
+
+    def _place_and_scope(
+        self, fact_class: type[Fact], entry: dict[str, Any], part: str, envelope: bytes, holder: Holder | None
+    ) -> tuple[SealedPlace, bytes] | Erased | Unopened:
+        """Where a part stands and the key K that opens it, as far as it can be had."""
         sealed_by = _sealed_by(fact_class, part)
         if _kid_stands(sealed_by, entry["plain"].get("about_person", False)):
             holder = Holder(envelope_kid(envelope))
@@ -270,9 +308,7 @@ class SealingMapper(Mapper[UUID]):
             period.period,
             _binding(sealed_by, holder),
         )
-        values = orjson.loads(open_envelope(scope, envelope, place))
-        assert isinstance(values, dict)
-        return values
+        return place, scope
 
     def _names(
         self, fact_class: type[Fact], retention_class: str, occurred_at: datetime, holder: Holder

@@ -1,11 +1,15 @@
 """Sealing: personal data needs two keys to open, the person's and the period's (DESIGN section 5).
 
-    K            BLAKE2b-256(key=S, P, person="lethe.scp.v1")            per subject, class and period
-    event key    BLAKE2b-512(key=K, salt=event id, nonce || AAD)          K_enc || K_com
+    K            BLAKE2b-256(key=S, P, person="lethe.scp.v1")                      per subject, class and period
+    event key    BLAKE2b-256(key=K, salt=event id, nonce, person="lethe.evt.v2")    per sealed part of one event
+    both keys    BLAKE2b-512(key=event key, nonce || AAD, person="lethe.com.v2")    K_enc || K_com
     envelope     version | algorithm | kid length | kid | K_com | nonce | AES-256-GCM(K_enc, padded plaintext, AAD)
 
-Every event has a key of its own, so nonces cannot repeat under one key. GCM does not commit to its key, so K_com is
-checked first, in constant time. Plaintext is padded to a bucket, never compressed: lengths say little.
+Every part has a key of its own, so nonces cannot repeat under one key. GCM does not commit to its key, so K_com is
+checked first, in constant time. Both K_enc and K_com come from the event key, so whoever is shown that key alone can
+check the commitment and open this one part, and nothing else of the person (docs/adr/0027). Version 1 made them from
+K directly: it still opens, and its parts cannot be disclosed singly. Plaintext is padded to a bucket, never
+compressed: lengths say little.
 """
 
 from __future__ import annotations
@@ -19,16 +23,21 @@ from hashlib import blake2b
 from nacl._sodium import ffi, lib
 from nacl.bindings import sodium_init
 
-from ledger.errors import SettingsRefused, TamperError
+from ledger.errors import NotDisclosable, SettingsRefused, TamperError
 
-ENVELOPE_VERSION = 1
+ENVELOPE_VERSION = 2
+UNDISCLOSED_VERSION = 1
+"""Envelopes whose commitment only K itself can check."""
+
 ALGORITHM_AES_256_GCM = 1
 KEY_BYTES = 32
 NONCE_BYTES = 12
 COMMITMENT_BYTES = 32
 TAG_BYTES = 16
 SCOPE_PERSON = b"lethe.scp.v1"
-EVENT_PERSON = b"lethe.evt.v1"
+EVENT_PERSON = b"lethe.evt.v2"
+COMMITTING_PERSON = b"lethe.com.v2"
+UNDISCLOSED_PERSON = b"lethe.evt.v1"
 
 PADDING_BUCKETS = (64, 128, 256, 512, 1024, 2048, 4096)
 PADDING_STEP = 4096
@@ -109,7 +118,7 @@ def seal(scope: bytes, plaintext: bytes, place: SealedPlace, kid: bytes = b"") -
 def seal_with_aad(scope: bytes, plaintext: bytes, aad: bytes, event: bytes, kid: bytes = b"") -> bytes:
     """As `seal`, for callers that build the associated data in bulk."""
     nonce = os.urandom(NONCE_BYTES)
-    keys = blake2b(nonce + aad, key=scope, salt=event, person=EVENT_PERSON).digest()
+    keys = _both_keys(_event_key(scope, nonce, event), nonce, aad)
     ciphertext = aead_seal(keys[:KEY_BYTES], pad(plaintext), aad, nonce)
     header = _HEADER_WITH_KID if kid else _HEADER
     return b"".join((header, kid, keys[KEY_BYTES:], nonce, ciphertext))
@@ -123,16 +132,26 @@ def envelope_kid(envelope: bytes) -> bytes:
 
 def open_envelope(scope: bytes, envelope: bytes, place: SealedPlace) -> bytes:
     """The plaintext of an envelope at its place. Raises `TamperError` if anything does not fit."""
-    _require_known(envelope)
-    start = 3 + envelope[2]
-    commitment = envelope[start : start + COMMITMENT_BYTES]
-    nonce = envelope[start + COMMITMENT_BYTES : start + COMMITMENT_BYTES + NONCE_BYTES]
+    commitment, nonce, ciphertext = _pieces(envelope)
     aad = place.aad()
-    keys = blake2b(nonce + aad, key=scope, salt=place.event, person=EVENT_PERSON).digest()
+    if envelope[0] == UNDISCLOSED_VERSION:
+        keys = blake2b(nonce + aad, key=scope, salt=place.event, person=UNDISCLOSED_PERSON).digest()
+    else:
+        keys = _both_keys(_event_key(scope, nonce, place.event), nonce, aad)
     if not hmac.compare_digest(commitment, keys[KEY_BYTES:]):
         raise TamperError("A sealed part does not belong to the place or the key it is opened with.")
-    ciphertext = envelope[start + COMMITMENT_BYTES + NONCE_BYTES :]
     return unpad(aead_open(keys[:KEY_BYTES], ciphertext, aad, nonce))
+
+
+def disclosed_key(scope: bytes, envelope: bytes, place: SealedPlace) -> bytes:
+    """The event key of one sealed part, after it was seen to open: 32 bytes that open this part and nothing else.
+
+    Raises `TamperError` if the envelope does not open, `NotDisclosable` for envelopes of version 1.
+    """
+    open_envelope(scope, envelope, place)
+    if envelope[0] == UNDISCLOSED_VERSION:
+        raise NotDisclosable("This part was sealed before single parts could be disclosed. Show the opened text alone.")
+    return _event_key(scope, _pieces(envelope)[1], place.event)
 
 
 def aead_open(key: bytes, ciphertext: bytes, aad: bytes, nonce: bytes) -> bytes:
@@ -185,8 +204,28 @@ _NULL, _buffer, _bytes_of, _BYTES = ffi.NULL, ffi.new, ffi.buffer, ffi.typeof("u
 _encrypt, _decrypt = lib.crypto_aead_aes256gcm_encrypt, lib.crypto_aead_aes256gcm_decrypt
 
 
+def _event_key(scope: bytes, nonce: bytes, event: bytes) -> bytes:
+    return blake2b(nonce, key=scope, salt=event, digest_size=KEY_BYTES, person=EVENT_PERSON).digest()
+
+
+def _both_keys(event_key: bytes, nonce: bytes, aad: bytes) -> bytes:
+    return blake2b(nonce + aad, key=event_key, person=COMMITTING_PERSON).digest()
+
+
+def _pieces(envelope: bytes) -> tuple[bytes, bytes, bytes]:
+    """Commitment, nonce and ciphertext. Raises `TamperError` for a malformed envelope."""
+    _require_known(envelope)
+    start = 3 + envelope[2]
+    end = start + COMMITMENT_BYTES
+    return envelope[start:end], envelope[end : end + NONCE_BYTES], envelope[end + NONCE_BYTES :]
+
+
 def _require_known(envelope: bytes) -> None:
     if len(envelope) < 3 + COMMITMENT_BYTES + NONCE_BYTES + TAG_BYTES:
         raise TamperError("A sealed part is cut short.")
-    if envelope[0] != ENVELOPE_VERSION or envelope[1] != ALGORITHM_AES_256_GCM or envelope[2] not in (0, 16):
+    if (
+        envelope[0] not in (ENVELOPE_VERSION, UNDISCLOSED_VERSION)
+        or envelope[1] != ALGORITHM_AES_256_GCM
+        or envelope[2] not in (0, 16)
+    ):
         raise TamperError("A sealed part has an unknown envelope version or algorithm.")

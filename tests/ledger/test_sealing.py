@@ -22,17 +22,19 @@ from domain.subject import ContactAdded
 from ledger import sealing
 from ledger.application import Ledger
 from ledger.entry import canonical, pack_sealed, unpack_sealed
-from ledger.errors import KeyMissing, SettingsRefused, TamperError
+from ledger.errors import KeyMissing, NotDisclosable, SettingsRefused, TamperError
 from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.mapper import LedgerEvent
 from ledger.sealing import (
     COMMITMENT_BYTES,
+    COMMITTING_PERSON,
     EVENT_PERSON,
     NONCE_BYTES,
     PADDING_BUCKETS,
     SealedPlace,
     aead_open,
     aead_seal,
+    disclosed_key,
     envelope_kid,
     open_box,
     open_envelope,
@@ -49,6 +51,16 @@ SCOPE = bytes(range(32))
 KID = bytes(range(16, 32))
 PLACE = SealedPlace(b"t" * 16, b"s" * 16, b"e" * 16, "identity", "contact.added.v1", "identity", "2026-11", KID)
 HEADER = 3 + len(KID)
+
+
+def event_key(scope: bytes, nonce: bytes, place: SealedPlace = PLACE) -> bytes:
+    """The key of one part, written a second time."""
+    return blake2b(nonce, key=scope, salt=place.event, digest_size=32, person=EVENT_PERSON).digest()
+
+
+def both_keys(scope: bytes, nonce: bytes, place: SealedPlace = PLACE) -> bytes:
+    """K_enc and K_com, 32 bytes each."""
+    return blake2b(nonce + place.aad(), key=event_key(scope, nonce, place), person=COMMITTING_PERSON).digest()
 
 
 def test_what_was_sealed_opens_at_its_place() -> None:
@@ -191,11 +203,11 @@ def test_a_ciphertext_that_opens_under_two_keys_is_refused() -> None:
     """
     nonce, aad = os.urandom(NONCE_BYTES), PLACE.aad()
     scopes = (SCOPE, bytes(32))
-    derived = [blake2b(nonce + aad, key=scope, salt=PLACE.event, person=EVENT_PERSON).digest() for scope in scopes]
+    derived = [both_keys(scope, nonce) for scope in scopes]
     ciphertext = two_key_ciphertext(derived[0][:32], derived[1][:32], nonce, aad)
     opened = [crypto_aead_aes256gcm_decrypt(ciphertext, aad, nonce, keys[:32]) for keys in derived]
     assert opened[0] != opened[1], "The control failed: GCM did not open it under both keys."
-    header = bytes((1, 1, len(KID))) + KID
+    header = bytes((2, 1, len(KID))) + KID
     for number, keys in enumerate(derived):
         envelope = header + keys[32:] + nonce + ciphertext
         with pytest.raises(TamperError, match="does not belong"):
@@ -207,11 +219,46 @@ def test_a_forged_commitment_is_refused() -> None:
     envelope = seal(SCOPE, b"plain", PLACE, KID)
     nonce = envelope[HEADER + COMMITMENT_BYTES : HEADER + COMMITMENT_BYTES + NONCE_BYTES]
     other = bytes(32)
-    forged = blake2b(nonce + PLACE.aad(), key=other, salt=PLACE.event, person=EVENT_PERSON).digest()[32:]
+    forged = both_keys(other, nonce)[32:]
     swapped = envelope[:HEADER] + forged + envelope[HEADER + COMMITMENT_BYTES :]
     for scope in (SCOPE, other):
         with pytest.raises(TamperError):
             open_envelope(scope, swapped, PLACE)
+
+
+# Disclosing one part -------------------------------------------------------------------------------------------------
+
+
+def test_the_event_key_opens_its_part_and_no_other() -> None:
+    """Given a disclosed event key, when a stranger derives both keys from it, then only this part opens."""
+    envelope, beside = seal(SCOPE, b"shown", PLACE, KID), seal(SCOPE, b"hidden", PLACE, KID)
+    key = disclosed_key(SCOPE, envelope, PLACE)
+    found = []
+    for sealed in (envelope, beside):
+        nonce = sealed[HEADER + COMMITMENT_BYTES : HEADER + COMMITMENT_BYTES + NONCE_BYTES]
+        keys = blake2b(nonce + PLACE.aad(), key=key, person=COMMITTING_PERSON).digest()
+        found.append(keys[32:] == sealed[HEADER : HEADER + COMMITMENT_BYTES])
+        if found[-1]:
+            assert unpad(aead_open(keys[:32], sealed[HEADER + 44 :], PLACE.aad(), nonce)) == b"shown"
+    assert found == [True, False]
+
+
+def test_nothing_is_disclosed_of_a_part_that_does_not_open() -> None:
+    """Given a wrong key or place, when the event key is asked for, then it is a TamperError."""
+    envelope = seal(SCOPE, b"plain", PLACE, KID)
+    for scope, place in ((bytes(32), PLACE), (SCOPE, replace(PLACE, part="consent"))):
+        with pytest.raises(TamperError):
+            disclosed_key(scope, envelope, place)
+
+
+def test_an_envelope_of_the_first_version_opens_and_is_not_disclosed() -> None:
+    """Given an envelope as version 1 made it, when it is opened, it opens; its key alone would prove nothing."""
+    nonce, aad = os.urandom(NONCE_BYTES), PLACE.aad()
+    keys = blake2b(nonce + aad, key=SCOPE, salt=PLACE.event, person=b"lethe.evt.v1").digest()
+    envelope = bytes((1, 1, 16)) + KID + keys[32:] + nonce + aead_seal(keys[:32], pad(b"old"), aad, nonce)
+    assert open_envelope(SCOPE, envelope, PLACE) == b"old"
+    with pytest.raises(NotDisclosable, match="sealed before"):
+        disclosed_key(SCOPE, envelope, PLACE)
 
 
 # Padding, boxes, and the cipher itself -------------------------------------------------------------------------------
@@ -273,10 +320,8 @@ def test_boxes_are_bound_to_their_place_and_never_alike() -> None:
 def test_every_event_has_a_key_of_its_own() -> None:
     """Given one K, when two events are sealed with the same nonce, then neither key nor commitment is the same."""
     place = replace(PLACE, event=b"f" * 16)
-    derived = {
-        blake2b(b"n" * 12 + p.aad(), key=SCOPE, salt=p.event, person=EVENT_PERSON).digest() for p in (PLACE, place)
-    }
-    assert len(derived) == 2
+    assert both_keys(SCOPE, b"n" * 12)[:32] != both_keys(SCOPE, b"n" * 12, place)[:32]
+    assert both_keys(SCOPE, b"n" * 12)[32:] != both_keys(SCOPE, b"n" * 12, place)[32:]
 
 
 def test_hardware_aes_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
