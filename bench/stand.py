@@ -59,6 +59,9 @@ class Sizes:
     projection_rounds: int = 3
     streamed: int = 200_000
     rolled_keys: int = 100_000
+    proof_events: int = 200_000
+    fsck_small: int = 100_000
+    fsck_large: int = 1_000_000
     growth_events: int = 0
 
 
@@ -69,6 +72,8 @@ SOAK: Final = Sizes(
     erasures_large=2,
     streamed=1_000_000,
     rolled_keys=1_000_000,
+    proof_events=5_000_000,
+    fsck_large=5_000_000,
     growth_events=20_000_000,
 )
 QUICK: Final = Sizes(
@@ -90,6 +95,9 @@ QUICK: Final = Sizes(
     projection_rounds=1,
     streamed=500,
     rolled_keys=600,
+    proof_events=600,
+    fsck_small=300,
+    fsck_large=900,
 )
 
 

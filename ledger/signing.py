@@ -7,6 +7,10 @@ the tenant itself (class `signing`), so it is wrapped, renewed and backed up wit
 What is signed begins with a context, so that a signature over one kind of document is none over another:
 
     "lethe.sig.v1" | length of context (1 byte) | context | message
+
+Signed notes (C2SP signed-note: checkpoints of the transparency log, manifests of bundles) are the exception: verifiers
+that are not ours check them, so the signature is over the note's text and nothing before it. That is safe because
+they have keys of their own (class `log`), which sign notes only, and the first line of a note says what it is.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ from ledger.errors import LedgerError
 ALGORITHM: Final = "Ed25519"
 SIGNING: Final = "signing"
 """The class of the tenant's key that the seed stands under in the vault."""
+
+LOG: Final = "log"
+"""The class of the tenant's keys that sign notes; each has a generation."""
 
 PUBLIC_KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = crypto_sign_BYTES
@@ -47,6 +54,20 @@ def sign(keys: TenantKeys, context: bytes, message: bytes) -> bytes:
 def verify_key(keys: TenantKeys) -> bytes:
     """The 32 bytes of the account's public key."""
     public, _ = crypto_sign_seed_keypair(keys.tenant_key(SIGNING))
+    return public
+
+
+def sign_note(keys: TenantKeys, generation: int, text: bytes) -> bytes:
+    """The 64 bytes of a log key's signature over the text of a note, as C2SP signed-note asks for it."""
+    if not text.endswith(b"\n") or b"\n\n" in text:
+        raise ValueError("The text of a note ends with a newline and has no empty line.")
+    _, secret = crypto_sign_seed_keypair(keys.tenant_key(LOG, generation=generation))
+    return crypto_sign(text, secret)[:SIGNATURE_BYTES]
+
+
+def note_key(keys: TenantKeys, generation: int) -> bytes:
+    """The 32 bytes of a log key's public key."""
+    public, _ = crypto_sign_seed_keypair(keys.tenant_key(LOG, generation=generation))
     return public
 
 

@@ -23,9 +23,10 @@ from projections.batches import AsyncProjection, Moved, take_batch
 from projections.campaign_view import CampaignView
 from projections.change_feed import ChangeFeed
 from projections.errors import ProjectionError
+from projections.observed import ObservedProcessing
 from projections.tracking import start, take, tenants_behind
 
-ASYNC_PROJECTIONS: tuple[AsyncProjection, ...] = (CampaignView(), ChangeFeed())
+ASYNC_PROJECTIONS: tuple[AsyncProjection, ...] = (CampaignView(), ChangeFeed(), ObservedProcessing())
 
 BATCHES_PER_TURN = 10
 """Batches of one tenant and projection before the others have their turn."""

@@ -9,7 +9,9 @@ from typing import Any, Final
 from psycopg import Connection
 
 from api.cli.checks import TENANTS_LOOKED_AT_MAX, Check, Finding, Patient, State
+from api.cli.checks_attesting import ATTESTING_CHECKS
 from api.cli.checks_epochs import check_epochs
+from api.cli.checks_log import LOG_CHECKS
 from ledger.due_clock import CLOCKS_APART_MAX, SELECT_NOW
 from projections.worker import ASYNC_PROJECTIONS
 
@@ -135,6 +137,8 @@ def _vault_clock(connection: Connection[Any]) -> Finding:
 
 WORK_CHECKS: Final[tuple[Check, ...]] = (
     *(check_projections, check_parked, check_erasures, check_holds, check_epochs, check_clocks),
+    *LOG_CHECKS,
+    *ATTESTING_CHECKS,
 )
 
 

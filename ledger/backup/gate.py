@@ -1,8 +1,9 @@
 """The gate in front of a database that was restored: it stays shut until nothing destroyed can come back (FAULTS 3, 4).
 
 A restore by `lethe restore` shuts it by a row in each database. One that was made behind our back (a base backup put
-back, a snapshot of a disk) is known by what is kept outside PostgreSQL: a log that ends before its kept head, or says
-something else there. A vault that does not know a noted tombstone is told of it at once, whatever the reason.
+back, a snapshot of a disk) is known by what is kept outside PostgreSQL: a log that ends before its kept head or its
+last signed checkpoint, or says something else there. A vault that does not know a noted tombstone is told of it at
+once, whatever the reason.
 
 Opening the gate is `retention/restoring/reopening.py`; here is what every process asks before it serves.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from itertools import islice
@@ -23,10 +24,11 @@ from psycopg import Connection
 from domain.records import RECORD_CLASSES
 from ledger.application import Ledger, tenants
 from ledger.connections import Pool
-from ledger.custody.journal import Custody, KeptHead, TombstoneNote
+from ledger.custody.journal import Custody, KeptCheckpoint, KeptHead, TombstoneNote
 from ledger.errors import GateShut, KeyMissing, TamperError
 from ledger.keys.names import TENANT_HOLDER, Tombstone
 from ledger.keys.vault import Vault
+from ledger.log_tree import root_of_events, tree_at
 
 SetAside = Callable[[Sequence[Tombstone]], None]
 """Keeps held persons' own parts of these months and classes, which are about to be destroyed again (invariant I9)."""
@@ -46,6 +48,12 @@ SELECT_HEADS = """
 SELECT h.tenant_id, h.position, h.recorded_at, e.entry FROM lethe.head h
 JOIN lethe.event e ON e.tenant_id = h.tenant_id AND e.position = h.position WHERE h.tenant_id = ANY(%s)
 """
+SELECT_SIGNED = """
+SELECT n.tenant_id, h.position, c.root
+FROM unnest(%s::uuid[], %s::smallint[], %s::bigint[]) AS n(tenant_id, series, size)
+LEFT JOIN lethe.head h ON h.tenant_id = n.tenant_id
+LEFT JOIN lethe.log_checkpoint c ON c.tenant_id = n.tenant_id AND c.series = n.series AND c.size = n.size
+"""
 SELECT_ENTRIES = """
 SELECT e.tenant_id, e.position, e.entry FROM unnest(%s::uuid[], %s::bigint[]) AS n(tenant_id, position)
 JOIN lethe.event e ON e.tenant_id = n.tenant_id AND e.position = n.position
@@ -54,15 +62,22 @@ JOIN lethe.event e ON e.tenant_id = n.tenant_id AND e.position = n.position
 
 @dataclass(frozen=True, slots=True)
 class LogBehind:
-    """A log that ends before the head that was kept of it, or says something else there."""
+    """A log that ends before the head that was kept of it, or says something else there.
+
+    `unreached`: it is not the log of which the last checkpoint was signed. `kept` is then that checkpoint's end, with
+    its root as digest, where it lies further than the kept head.
+    """
 
     tenant: UUID
     kept: KeptHead
     position: int
     rewritten: bool
+    unreached: bool = False
 
     def said(self) -> str:
         """What is wrong, in a sentence."""
+        if self.rewritten and self.unreached:
+            return f"The first {self.kept.position} events of the log of {self.tenant} are not those that were signed."
         if self.rewritten:
             return f"The log of {self.tenant} holds another event at {self.kept.position} than the one that was kept."
         return (
@@ -99,8 +114,8 @@ class GateState:
         return bool(self.restored or self.behind)
 
 
-def look(writer: Pool, vault: Pool, custody: Custody) -> GateState:
-    """How the gate stands."""
+def look(writer: Pool, vault: Pool, custody: Custody, *, thoroughly: bool = False) -> GateState:
+    """How the gate stands. `thoroughly`: what was signed is computed again from all events as well."""
     restored = []
     vault_taken_at = None
     for name, pool in (("ledger", writer), ("vault", vault)):
@@ -109,7 +124,10 @@ def look(writer: Pool, vault: Pool, custody: Custody) -> GateState:
         if row is not None:
             restored.append(Restored(name, row[0]))
             vault_taken_at = row[1] if name == "vault" else vault_taken_at
-    return GateState(tuple(restored), tuple(logs_behind(writer, custody.kept_heads())), vault_taken_at)
+    behind = {log.tenant: log for log in logs_behind(writer, custody.kept_heads())}
+    for log in checkpoints_behind(writer, custody.kept_checkpoints(), thoroughly=thoroughly):
+        behind[log.tenant] = _further(log, behind.get(log.tenant))
+    return GateState(tuple(restored), tuple(behind.values()), vault_taken_at)
 
 
 def require_open(writer: Pool, vault: Vault, custody: Custody, set_aside: SetAside) -> None:
@@ -200,6 +218,51 @@ def logs_behind(writer: Pool, kept: Mapping[UUID, KeptHead]) -> list[LogBehind]:
         elif found[tenant] != head.digest:
             behind.append(LogBehind(tenant, head, heads.get(tenant, 0), True))
     return behind
+
+
+def checkpoints_behind(
+    writer: Pool, kept: Mapping[UUID, KeptCheckpoint], *, thoroughly: bool = False
+) -> list[LogBehind]:
+    """Every log that is not the one of which a checkpoint was signed, but where its loss was accepted.
+
+    What was signed and is in the database is believed, because events and checkpoints are restored together and
+    `lethe fsck` compares them; where it is not there, a crash came before the commit, and the root is computed.
+    """
+    wanted = {tenant: checkpoint for tenant, checkpoint in kept.items() if not checkpoint.abandoned}
+    columns = (list(wanted), [c.series for c in wanted.values()], [c.size for c in wanted.values()])
+    behind = []
+    with writer.connection() as connection:
+        for tenant, position, root in connection.execute(SELECT_SIGNED, columns).fetchall():
+            checkpoint, end = wanted[tenant], position or 0
+            head = KeptHead(checkpoint.size, checkpoint.root, checkpoint.signed_at)
+            if end < checkpoint.size:
+                behind.append(LogBehind(tenant, head, end, rewritten=False, unreached=True))
+            elif not _gives(connection, tenant, checkpoint, root, thoroughly=thoroughly):
+                behind.append(LogBehind(tenant, head, end, rewritten=True, unreached=True))
+    return behind
+
+
+def _gives(
+    connection: Connection[Any], tenant: UUID, checkpoint: KeptCheckpoint, stored: bytes | None, *, thoroughly: bool
+) -> bool:
+    """Whether a log gives the root that was signed; `stored` is what the database says was signed at that size."""
+    try:
+        if stored is None:
+            stored = tree_at(connection, tenant, checkpoint.series, checkpoint.size).root()
+        gives = bytes(stored) == checkpoint.root
+        if gives and thoroughly:
+            gives = root_of_events(connection, tenant, checkpoint.size) == checkpoint.root
+    except TamperError:  # Events or tiles are missing from its middle.
+        gives = False
+    return gives
+
+
+def _further(signed: LogBehind, other: LogBehind | None) -> LogBehind:
+    """What two looks at one log come to."""
+    if other is None:
+        return signed
+    kept = max(signed.kept, other.kept, key=lambda head: head.position)
+    return replace(signed, kept=kept, rewritten=signed.rewritten or other.rewritten)
 
 
 def heads_of(connection: Connection[Any], tenants: Sequence[UUID]) -> dict[UUID, KeptHead]:

@@ -2,6 +2,7 @@
 
     tombstones.jsonl   a journal of every destruction, one line each, appended and never changed
     heads.json         the last kept head of each tenant's log: its position, and the SHA-256 of the entry there
+    checkpoints.json   the last signed checkpoint of each tenant's log (`ledger/custody/kept_checkpoints.py`)
 
 A vault brought back from a backup holds keys that were destroyed since, and no tombstones that say so. It is told by
 this journal before it serves again (FAULTS 3, 4); a ledger that was brought back too far is known by its kept head.
@@ -11,7 +12,7 @@ Nothing here is personal data: holders are random kids. The same bytes stand in 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from itertools import islice
@@ -20,13 +21,15 @@ from uuid import UUID
 
 import orjson
 
+from ledger.custody import kept_checkpoints
 from ledger.custody.journal_files import append, cut, last_lines, reconciled, whole_lines
 from ledger.custody.journal_lines import FIRST_CHAIN, TombstoneNote, checked, end_of, lines_of
+from ledger.custody.kept_checkpoints import CHECKPOINTS, KeptCheckpoint
 from ledger.custody.private_files import disk_errors, locked, place, prepare_folders, read_private
 from ledger.errors import SettingsRefused, TamperError
 from ledger.keys.names import Tombstone
 
-__all__ = ["Custody", "KeptHead", "TombstoneNote"]
+__all__ = ["Custody", "KeptCheckpoint", "KeptHead", "TombstoneNote"]
 
 FOLDERS_MIN = 2
 JOURNAL = "tombstones.jsonl"
@@ -116,7 +119,7 @@ class Custody:
             return reconciled(self._journals).number
 
     def check(self) -> int:
-        """Read every folder's journal from its first line to its last, and its heads. Returns how many lines each has.
+        """Read every folder's journal, from its first line to its last, heads and checkpoints. Returns how many lines.
 
         Raises `TamperError` if something was changed, dropped or put in, or if the folders tell different stories.
         """
@@ -126,6 +129,7 @@ class Custody:
                 for _ in _checked_lines(path, tail.size):
                     pass
             self._read_heads()
+            self._read_checkpoints()
         return tail.number
 
     def keep_heads(self, heads: Mapping[UUID, KeptHead]) -> None:
@@ -155,6 +159,44 @@ class Custody:
         """The last kept head of each tenant, the furthest that any folder holds."""
         with locked(self._folders):
             return self._read_heads()
+
+    def keep_checkpoints(self, checkpoints: Mapping[UUID, KeptCheckpoint]) -> None:
+        """Keep what these tenants' logs are about to publish; it is on disk when this returns.
+
+        Raises `TamperError`, and keeps nothing, for a checkpoint that does not follow the one kept, and `Unavailable`
+        if a folder cannot be written. In both cases nothing may be published.
+        """
+        if not checkpoints:
+            return
+        with locked(self._folders):
+            kept = self._read_checkpoints()
+            for tenant, checkpoint in checkpoints.items():
+                kept_checkpoints.require_onward(tenant, kept.get(tenant), checkpoint)
+            self._place_checkpoints({**kept, **checkpoints})
+
+    def abandon_checkpoints(self, tenants: Collection[UUID]) -> None:
+        """Somebody has accepted that these logs do not reach what was signed of them: their series are over."""
+        with locked(self._folders):
+            kept = self._read_checkpoints()
+            over = {t: replace(kept[t], abandoned=True) for t in tenants if t in kept and not kept[t].abandoned}
+            if over:
+                self._place_checkpoints({**kept, **over})
+
+    def kept_checkpoints(self) -> dict[UUID, KeptCheckpoint]:
+        """What was signed last of each tenant's log, the furthest that any folder holds."""
+        with locked(self._folders):
+            return self._read_checkpoints()
+
+    def _place_checkpoints(self, checkpoints: Mapping[UUID, KeptCheckpoint]) -> None:
+        written = kept_checkpoints.content(checkpoints)
+        for folder in self._folders:
+            place(folder / CHECKPOINTS, written)
+
+    def _read_checkpoints(self) -> dict[UUID, KeptCheckpoint]:
+        found: dict[UUID, KeptCheckpoint] = {}
+        for path in (folder / CHECKPOINTS for folder in self._folders):
+            found = kept_checkpoints.furthest(found, kept_checkpoints.parsed(path) if path.exists() else {})
+        return found
 
     def _place_heads(self, heads: Mapping[UUID, KeptHead]) -> None:
         content = _heads_content(heads)

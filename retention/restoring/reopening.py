@@ -3,7 +3,8 @@
     look       which database was restored, which logs end before their kept head
     replay     every noted tombstone that the vault does not know: its keys go, and the tombstone stands again; what
                legal holds keep of it is set aside first
-    match      every log against its kept head; events and keys that are missing must be accepted by somebody, with a
+    match      every log against its kept head and against the last checkpoint that was signed of it, whose root is
+               computed again from the events; events and keys that are missing must be accepted by somebody, with a
                reason, before anything is written
     say        the log of each account says that it was restored, what it lost and why; its head is kept from there
     write off  keys that are lost get tombstones, so that none is made under their names
@@ -87,7 +88,7 @@ class Gatekeeper:
         The tombstones are replayed even where the gate then stays shut: that is never wrong. Nothing is written to a
         log before its loss was accepted, because what was lost could then not be told from what is new.
         """
-        state = look(self.writer, self.vault.pool, self.custody)
+        state = look(self.writer, self.vault.pool, self.custody, thoroughly=True)
         told = self._replay(reason)
         if not state.shut:
             if told:
@@ -104,6 +105,7 @@ class Gatekeeper:
             self._conclude(account, state, told, reason, actor)
         lost = {log.tenant for log in state.behind} - {account.tenant for account in accounts}
         self.custody.replace_heads({}, gone=lost)
+        self.custody.abandon_checkpoints(lost)
         for pool in (self.writer, self.vault.pool):
             with pool.transaction() as connection:
                 connection.execute(OPEN)
@@ -162,6 +164,9 @@ class Gatekeeper:
     def _conclude(self, account: AccountOpening, state: GateState, told: int, reason: str | None, actor: str) -> None:
         self._say(account, state, told, reason, actor)
         self._keep_head(account.tenant)
+        if account.behind is not None and account.behind.unreached:
+            # What was signed cannot be signed again: the log goes on as another series (audit/log/sequencer.py).
+            self.custody.abandon_checkpoints([account.tenant])
         self._write_off(account, state.vault_taken_at)
         self._forget(account)
         finish_replay(self.ledger_of(account.tenant))

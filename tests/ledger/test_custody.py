@@ -6,7 +6,9 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +17,7 @@ import pytest
 from ledger.custody import journal_files
 from ledger.custody.journal import HEADS, JOURNAL, Custody, KeptHead, TombstoneNote
 from ledger.custody.journal_lines import FIRST_CHAIN, LINE_BYTES_MAX, lines_of
+from ledger.custody.kept_checkpoints import CHECKPOINTS, KeptCheckpoint
 from ledger.errors import SettingsRefused, TamperError, Unavailable
 from ledger.keys.names import EVERY_GENERATION, TENANT_HOLDER, TOMBSTONE_ALL, Tombstone
 from tests.workers import finish, start
@@ -393,6 +396,84 @@ def test_heads_that_were_changed_are_refused(custody: Custody, folders: tuple[Pa
         (folders[0] / HEADS).write_bytes(content)
         with pytest.raises(TamperError, match="was changed"):
             custody.kept_heads()
+
+
+# Checkpoints ---------------------------------------------------------------------------------------------------------
+
+
+def signed(size: int, root: int = 1, series: int = 1) -> KeptCheckpoint:
+    """A signed size, with a root that is told by a number."""
+    return KeptCheckpoint(series, size, bytes([root]) * 32, NOW)
+
+
+def test_the_stored_form_of_checkpoints(custody: Custody, folders: tuple[Path, Path]) -> None:
+    """Given a kept checkpoint, when its file is looked at, then it is what version 1 says."""
+    custody.keep_checkpoints({TENANT: signed(7)})
+    body = b'{"018f0000000070008000000000000001":[1,7,"' + b"01" * 32 + b'","2026-11-21T10:30:00+00:00",false]}'
+    head = b'{"v":1,"sha256":"' + sha256(body).hexdigest().encode() + b'"}'
+    for folder in folders:
+        assert (folder / CHECKPOINTS).read_bytes() == head + b"\n" + body + b"\n"
+
+
+def test_the_last_checkpoint_of_each_tenant_is_kept(custody: Custody, folders: tuple[Path, Path]) -> None:
+    """Given checkpoints kept one after the other, when another process asks, then it has the last of each tenant."""
+    assert custody.kept_checkpoints() == {}
+    custody.keep_checkpoints({TENANT: signed(7), OTHER: signed(3)})
+    custody.keep_checkpoints({})
+    custody.keep_checkpoints({TENANT: signed(9, 2)})
+    custody.keep_checkpoints({TENANT: signed(9, 2)})
+    assert Custody(folders).kept_checkpoints() == {TENANT: signed(9, 2), OTHER: signed(3)}
+    assert custody.check() == 0
+
+
+@pytest.mark.parametrize("wrong", [signed(8), signed(9, 4), signed(9, 3, series=0), signed(100, 3, series=0)])
+def test_another_root_for_a_size_is_refused(custody: Custody, wrong: KeptCheckpoint) -> None:
+    """Given a kept checkpoint, when a shorter one or another root comes, then it is refused, and nothing is kept."""
+    kept = {TENANT: signed(9, 3)}
+    custody.keep_checkpoints(kept)
+    with pytest.raises(TamperError, match="older state or rewritten"):
+        custody.keep_checkpoints({OTHER: signed(1), TENANT: wrong})
+    assert custody.kept_checkpoints() == kept
+
+
+def test_an_abandoned_series_is_never_signed_again(custody: Custody, folders: tuple[Path, Path]) -> None:
+    """Given a loss that was accepted, when the old series is signed again, then it is refused; the next one is not."""
+    custody.keep_checkpoints({TENANT: signed(9, 3), OTHER: signed(4)})
+    custody.abandon_checkpoints([TENANT, UUID(int=99)])
+    custody.abandon_checkpoints([TENANT])
+    for old in (signed(9, 3), signed(10, 3), signed(900, 3)):
+        with pytest.raises(TamperError):
+            custody.keep_checkpoints({TENANT: old})
+    assert Custody(folders).kept_checkpoints() == {TENANT: replace(signed(9, 3), abandoned=True), OTHER: signed(4)}
+    custody.keep_checkpoints({TENANT: signed(2, 7, series=2)})
+    assert custody.kept_checkpoints()[TENANT] == signed(2, 7, series=2)
+
+
+def test_checkpoints_of_an_old_folder_do_not_win(custody: Custody, folders: tuple[Path, Path]) -> None:
+    """Given one folder brought back from a backup, then the furthest counts; two that differ at one place do not."""
+    custody.keep_checkpoints({TENANT: signed(7)})
+    old = (folders[0] / CHECKPOINTS).read_bytes()
+    custody.keep_checkpoints({TENANT: signed(9, 3)})
+    custody.abandon_checkpoints([TENANT])
+    (folders[0] / CHECKPOINTS).write_bytes(old)
+    assert custody.kept_checkpoints() == {TENANT: replace(signed(9, 3), abandoned=True)}
+
+    Custody([folders[0], folders[0].parent / "c"]).keep_checkpoints({TENANT: signed(9, 4)})
+    with pytest.raises(TamperError, match="different checkpoints"):
+        custody.kept_checkpoints()
+
+
+@pytest.mark.parametrize("wrong", [b"", b"{}\n{}\n", b"[]\n[]\n"])
+def test_checkpoints_that_were_changed_are_refused(custody: Custody, folders: tuple[Path, Path], wrong: bytes) -> None:
+    """Given a file of checkpoints that was changed, cut or emptied, when it is read, then it is refused."""
+    custody.keep_checkpoints({TENANT: signed(7)})
+    right = (folders[0] / CHECKPOINTS).read_bytes()
+    for content in (wrong, right.replace(b",7,", b",8,"), right[:-1], right + b"x"):
+        (folders[0] / CHECKPOINTS).write_bytes(content)
+        with pytest.raises(TamperError, match="was changed"):
+            custody.kept_checkpoints()
+        with pytest.raises(TamperError, match="was changed"):
+            custody.check()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 39, 40, 41, 100])

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from api.bootstrap import Instance
-from audit.log_check import check_log, check_no_send_after_no
+from audit.fsck import require_whole_log
+from audit.log_check import check_no_send_after_no
 from domain.subject import fold
 from ledger.application import Ledger
 from ledger.keys.keyring import LINK
@@ -51,7 +52,7 @@ def test_kill_minus_nine_loses_nothing_acknowledged(
         assert child.exitcode == -signal.SIGKILL, "The child ended by itself."
         told += check_acknowledged(ledger, campaign, acknowledged)
     assert told > rounds
-    assert check_log(ledger.services.writer.url, ledger.tenant) == []
+    require_whole_log(ledger.services.writer.url, ledger.tenant)
     assert check_no_send_after_no(ledger) == []
     check_nothing_is_half_done(ledger)
 

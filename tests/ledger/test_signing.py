@@ -6,12 +6,22 @@ import subprocess
 import sys
 
 import pytest
+from nacl.bindings import crypto_sign_open
 
 from api.bootstrap import Instance
 from ledger.application import Ledger
 from ledger.keys.keyring import Keyring
 from ledger.keys.vault import TENANT_HOLDER, KeyName
-from ledger.signing import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SignatureRefused, sign, verify, verify_key
+from ledger.signing import (
+    PUBLIC_KEY_BYTES,
+    SIGNATURE_BYTES,
+    SignatureRefused,
+    note_key,
+    sign,
+    sign_note,
+    verify,
+    verify_key,
+)
 
 MESSAGE = b'{"id":"7"}'
 CONTEXT = b"lethe.test.v1"
@@ -21,7 +31,7 @@ class FixedKeys:
     """A keyring with a known seed: that of the first test of RFC 8032, section 7.1."""
 
     def tenant_key(self, retention_class: str, *, generation: int = 1) -> bytes:
-        assert (retention_class, generation) == ("signing", 1)
+        assert (retention_class, generation) in {("signing", 1), ("log", 1), ("log", 2)}
         return bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
 
 
@@ -74,6 +84,33 @@ def test_a_context_is_named(context: bytes) -> None:
     """Given no context, or one too long for its length byte's limit, when something is signed, then that is a fault."""
     with pytest.raises(ValueError, match="context"):
         sign(FixedKeys(), context, MESSAGE)
+
+
+# Notes ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_note_is_signed_as_it_is(ledger: Ledger) -> None:
+    """Given the text of a note, when a log key signs it, then plain Ed25519 verifies it: nothing stands before it."""
+    text = b"example.org/log\n7\nAAAA\n"
+    signature = sign_note(ledger.keyring, 1, text)
+    assert crypto_sign_open(signature + text, note_key(ledger.keyring, 1)) == text
+    with pytest.raises(SignatureRefused):
+        verify(note_key(ledger.keyring, 1), CONTEXT, text, signature)
+
+
+def test_log_keys_are_keys_of_their_own(ledger: Ledger) -> None:
+    """Given the keys of documents and of notes, and two generations, then no two are the same."""
+    keys = {verify_key(ledger.keyring), note_key(ledger.keyring, 1), note_key(ledger.keyring, 2)}
+    assert len(keys) == 3
+    names = [KeyName(TENANT_HOLDER, "log"), KeyName(TENANT_HOLDER, "log", "", 2)]
+    assert set(ledger.services.vault.find(ledger.tenant, names).keys) == set(names)
+
+
+@pytest.mark.parametrize("text", [b"", b"no newline", b"two\n\nparts\n"])
+def test_what_is_no_text_of_a_note_is_not_signed(text: bytes) -> None:
+    """Given a text that a verifier would cut in another place, when it is to be signed, then that is a fault."""
+    with pytest.raises(ValueError, match="note"):
+        sign_note(FixedKeys(), 1, text)
 
 
 def test_verification_needs_no_database() -> None:

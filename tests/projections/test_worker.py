@@ -75,6 +75,7 @@ def test_a_turn_takes_every_tenant_on(ledger: Ledger, instance: Instance) -> Non
     assert [(t.projection, t.generation, t.position, live) for t, live in tracked] == [
         ("campaign_view", 1, 1, True),
         ("change_feed", 1, 1, True),
+        ("observed", 1, 1, True),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from api.bootstrap import Instance
 from api.http.metrics import CONTENT_TYPE, Metrics
 from api.http.operation import json_answer
+from audit.log.status import LogLag, log_lag
 from ledger.errors import GateShut, Unavailable
 from ledger.migrate import pending
 
@@ -34,7 +36,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def health_endpoints(instance: Instance, metrics: Metrics) -> dict[str, Endpoint]:
     """The endpoints by path."""
-    limiter = CapacityLimiter(2)
+    limiter, figures_limiter = CapacityLimiter(2), CapacityLimiter(1)
 
     async def healthz(_: Request) -> Response:
         return json_answer({"status": "ok"})
@@ -52,6 +54,10 @@ def health_endpoints(instance: Instance, metrics: Metrics) -> dict[str, Endpoint
         return answer
 
     async def figures(_: Request) -> Response:
+        with contextlib.suppress(TimeoutError, Unavailable, psycopg.Error):  # The other figures are told all the same.
+            async with asyncio.timeout(READY_SECONDS_MAX):
+                limit: dict[str, Any] = {"limiter": figures_limiter, "abandon_on_cancel": True}
+                metrics.log(await to_thread.run_sync(_lag_of_logs, instance, **limit))
         return Response(metrics.text(), media_type=None, headers={"content-type": CONTENT_TYPE})
 
     return {"/healthz": healthz, "/readyz": readyz, "/metrics": figures}
@@ -62,6 +68,7 @@ def _checks(instance: Instance) -> dict[str, dict[str, Any]]:
         "ledger_database": _check(lambda: _migrated(instance.services.writer, "ledger")),
         "vault_database": _check(lambda: _migrated(instance.vault_pool, "vault")),
         "projections": _check(lambda: _lag(instance)),
+        "log": _check(lambda: _log_lag(instance)),
         "gate": _check(lambda: _gate(instance)),
     }
 
@@ -85,6 +92,17 @@ def _migrated(pool: Any, database: str) -> dict[str, Any]:
     with pool.connection() as connection:
         missing = pending(connection, database)
     return {"ok": not missing} | ({"pending_migrations": missing} if missing else {})
+
+
+def _log_lag(instance: Instance) -> dict[str, Any]:
+    """Told, and no reason to turn requests away: one account's log that is not published must not stop the rest."""
+    lag = _lag_of_logs(instance)
+    return {"ok": True, "lag_events": lag.events, "lag_seconds": round(lag.seconds, 1)}
+
+
+def _lag_of_logs(instance: Instance) -> LogLag:
+    with instance.services.writer.connection() as connection:
+        return log_lag(connection, instance.services.clock())
 
 
 def _lag(instance: Instance) -> dict[str, Any]:
