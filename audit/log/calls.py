@@ -1,0 +1,101 @@
+"""The one way out of this house: a POST to an address that the settings name, with every side of it bounded.
+
+Witnesses and timestamp authorities are called here and nowhere else (urllib3). What they say is believed only where
+its signature is good, so their addresses may be plain HTTP. A redirect is not followed: an answer cannot lead this
+program to a place that nobody configured. Proxies from the environment are not used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.util import Timeout
+
+from audit.log.errors import NoAnswer
+from ledger.errors import SettingsRefused
+
+CONNECT_SECONDS_MAX: Final = 5.0
+SILENCE_SECONDS_MAX: Final = 10.0
+"""The longest silence of whoever is called."""
+
+ANSWER_SECONDS_MAX: Final = 20.0
+"""Who needs it: an authority that signs by hand of a slow device; whoever drips bytes for longer is given up."""
+
+URL_CHARACTERS_MAX: Final = 2_000
+PIECE_BYTES: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered: the status, the media type without its parameters, in lower case, and the body."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+Post = Callable[[str, str, bytes, int], Answer]
+"""URL, media type, body, and how many bytes are read at most. Raises `NoAnswer`."""
+
+
+def checked_url(url: str, setting: str) -> str:
+    """An address that may be called. Raises `SettingsRefused` for any that is no plain HTTP address of a host."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # Raises for a port that is none.
+    except ValueError:
+        raise SettingsRefused(f"{setting} holds an address that cannot be read.") from None
+    sound = parts.scheme in ("http", "https") and parts.hostname and len(url) <= URL_CHARACTERS_MAX
+    if not sound or not url.isascii() or any(c.isspace() for c in url):
+        raise SettingsRefused(f"{setting} holds an address that is not http:// or https:// and a host.")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise SettingsRefused(f"{setting}: an address may hold no user name, password, query or fragment.")
+    return url.rstrip("/")
+
+
+class Caller:
+    """Makes calls; keeps a connection to each host between them."""
+
+    def __init__(self) -> None:
+        timeout = Timeout(connect=CONNECT_SECONDS_MAX, read=SILENCE_SECONDS_MAX)
+        self._pool = urllib3.PoolManager(timeout=timeout, headers={"User-Agent": "lethe"})
+
+    def __call__(self, url: str, media_type: str, body: bytes, bytes_max: int) -> Answer:
+        """POST. Raises `NoAnswer` where nothing came, or too much, or too slowly."""
+        try:
+            response = self._pool.request(
+                "POST",
+                url,
+                body=body,
+                headers={"Content-Type": media_type, "User-Agent": "lethe"},
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise NoAnswer(f"No answer: {type(error).__name__}.") from None
+        try:
+            held = _bounded(response, bytes_max)
+        except urllib3.exceptions.HTTPError as error:
+            raise NoAnswer(f"The answer broke off: {type(error).__name__}.") from None
+        finally:
+            response.close()
+        said = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Answer(response.status, said, held)
+
+
+def _bounded(response: urllib3.BaseHTTPResponse, bytes_max: int) -> bytes:
+    deadline, held = time.monotonic() + ANSWER_SECONDS_MAX, bytearray()
+    while piece := response.read1(PIECE_BYTES):
+        held += piece
+        if len(held) > bytes_max:
+            raise NoAnswer(f"The answer is longer than {bytes_max:,} bytes.")
+        if time.monotonic() > deadline:
+            raise NoAnswer(f"The answer did not end within {ANSWER_SECONDS_MAX:.0f} seconds.")
+    return bytes(held)
