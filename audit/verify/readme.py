@@ -1,0 +1,186 @@
+"""The README.md inside every bundle: how to check it with software of others and with ours, and what it does not prove.
+
+The programs in it are run by the tests as they stand here, on bundles unpacked by nobody of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+README: Final = """\
+# An evidence bundle
+
+This folder, or the zip file it came in, holds events of a consent ledger, and what proves that they stand in its
+log. You need not trust the house that made it: get the **verifier key of its log** from somebody else than who gave
+you this (a witness, a regulator, an earlier bundle), and check. The key is one line such as
+`lethe.example/log/…+1a2b3c4d+AX…`. The one in `keys/log.vkeys` is what the house says here and now.
+
+## What is in it
+
+- `manifest.json`, `manifest.sig`: what was asked, and the SHA-256 of every other file; signed by the log's key (a
+  signed note).
+- `entries.tsv`: the events: position, tab, the exact bytes of the entry. The SHA-256 of a byte 0 and these bytes is
+  a leaf of the log's tree (RFC 6962). The leaf's index is the position less one.
+- `log/checkpoint`: size and root of the tree, signed by the log, and by witnesses where there are any (C2SP
+  tlog-checkpoint, tlog-cosignature).
+- `log/tile/…`: the hashes that lead from each entry to that root (C2SP tlog-tiles).
+- `log/checkpoints/…`: older checkpoints of the same log. `log/timestamps/…`: RFC 3161 timestamps over the SHA-256
+  of a checkpoint's text (without its signatures).
+- `proofs/…`: the same once more as a text for each event (C2SP tlog-proof), where there are not too many.
+- `sealed.tsv`, `disclosed.ndjson`: sealed parts of events, and for those that are shown the key that opens this one
+  only.
+- `claims.json`: what the house says that these events mean together.
+- `certificates/…`: certificates of destruction, whose digests stand in the log.
+- `keys/…`: the keys as the house gives them.
+- `summary.html`, `summary.pdf`: the same for people. **Only the other files count**: nothing checks what they say.
+
+## Check it with Lethe's verifier
+
+It works offline, with no database and no settings, and stops at the first lie. Give it the zip file, not the
+folder:
+
+    lethe verify bundle.zip --key 'VERIFIER-KEY'
+
+or, with nothing but the folder `audit` of Lethe's source, Python 3.11, PyNaCl and rfc3161-client:
+
+    python -m audit.verify bundle.zip --key 'VERIFIER-KEY'
+
+It ends with 0 if everything holds, and with 6 if it does not. Without `--key` it shows that the bundle agrees with
+itself, and no more.
+
+## Check it with Go, without any software of Lethe
+
+Unpack the zip file. This program checks the checkpoint's signature, and that every event stands in the log. It uses
+`golang.org/x/mod` only. Run it in the unpacked folder: `go run check.go 'VERIFIER-KEY'`
+
+```go
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+func check(err error) {
+	if err != nil {
+		log.Fatalln("refused:", err)
+	}
+}
+
+type tiles struct{}
+
+func (tiles) Height() int                     { return 8 }
+func (tiles) SaveTiles([]tlog.Tile, [][]byte) {}
+func (tiles) ReadTiles(wanted []tlog.Tile) (found [][]byte, err error) {
+	for _, tile := range wanted {
+		content, err := os.ReadFile("log/" + strings.Replace(tile.Path(), "tile/8/", "tile/", 1))
+		check(err)
+		found = append(found, content)
+	}
+	return found, nil
+}
+
+func main() {
+	key, err := note.NewVerifier(os.Args[1])
+	check(err)
+	content, err := os.ReadFile("log/checkpoint")
+	check(err)
+	opened, err := note.Open(content, note.VerifierList(key))
+	check(err)
+	lines, tree, count := strings.Split(opened.Text, "\\n"), tlog.Tree{}, 0
+	if len(lines) != 4 || lines[0] != key.Name() {
+		log.Fatalln("refused: this checkpoint is none of", key.Name())
+	}
+	_, err = fmt.Sscan(lines[1], &tree.N)
+	check(err)
+	tree.Hash, err = tlog.ParseHash(lines[2])
+	check(err)
+	file, err := os.Open("entries.tsv")
+	check(err)
+	scanner := bufio.NewScanner(file)
+	scanner.Buffer(nil, 1<<17)
+	for ; scanner.Scan(); count++ {
+		number, entry, _ := strings.Cut(scanner.Text(), "\\t")
+		var position int64
+		_, err := fmt.Sscan(number, &position)
+		check(err)
+		proof, err := tlog.ProveRecord(tree.N, position-1, tlog.TileHashReader(tree, tiles{}))
+		check(err)
+		if tlog.CheckRecord(proof, tree.N, tree.Hash, position-1, tlog.RecordHash([]byte(entry))) != nil {
+			log.Fatalln("refused: the log has another event at position", position)
+		}
+	}
+	check(scanner.Err())
+	fmt.Println(count, "events stand in the log of size", tree.N)
+}
+```
+
+## Check it with Python and tlog-scales, without any software of Lethe
+
+`pip install tlog-scales`, unpack the zip file, and run this in the folder: `python check.py 'VERIFIER-KEY'`
+
+```python
+import sys
+from pathlib import Path
+
+from tlog_scales.backend import LocalBackend
+from tlog_scales.reader import TilesReader
+from tlog_scales.signing import Vkey
+from tlog_scales.tiles import leaf_hash
+from tlog_scales.tlog import Checkpoint
+
+key = Vkey.from_string(sys.argv[1])
+checkpoint = Checkpoint.from_text(Path("log/checkpoint").read_bytes().decode())
+checkpoint.verify(key)
+if checkpoint.origin != key.name:
+    sys.exit("refused: this checkpoint is none of " + key.name)
+reader = TilesReader(LocalBackend(Path("log")))
+reader.set_size(checkpoint.size)
+count = 0
+for count, line in enumerate(Path("entries.tsv").read_bytes().splitlines(), 1):
+    position, _, entry = line.partition(b"\\t")
+    proof = reader.get_inclusion_proof(int(position) - 1, checkpoint.size)
+    proof.check(leaf_hash(entry), checkpoint.root_hash)
+print(count, "events stand in the log of size", checkpoint.size)
+```
+
+## Open a sealed part by hand
+
+An entry names the SHA-256 of each of its sealed parts; `sealed.tsv` holds them in base64. `disclosed.ndjson` gives
+a key E (base64), class, period and binding (hex). A sealed part is: version 2, algorithm 1 and the length of the
+kid (one byte each), the kid, a commitment (32 bytes), a nonce (12 bytes), and the ciphertext.
+
+    place    tenant, stream, id (16 bytes each), part, topic, class, period, binding: each behind its length in 2 bytes
+    keys     BLAKE2b-512(key = E, personalisation = "lethe.com.v2", nonce || place); the second half is the commitment
+    opened   AES-256-GCM(key = the first half, nonce, ciphertext, associated data = place), up to the last byte 0x80
+
+If the commitment differs, what is shown is not what was sealed.
+
+## What is not proven
+
+- Nothing is proven to you by keys that came with the bundle.
+- The log is tamper-evident back to the last checkpoint that somebody else holds. What stood in it before anybody
+  else held one, only the house knows.
+- An event is what the house wrote down. The proof is that it was written then and not changed since; not that it is
+  true.
+- A bundle holds the events that were asked for. That there are no others is shown only where `claims.json` says so
+  and the events bear it out; where a stream ends is shown only by the whole log.
+- Nothing in the log binds a message to its person, so that nothing leads back to people who were forgotten. That a
+  message was for somebody is the word of the house.
+- A part that is said to be erased cannot be opened with any key that is left, says the house. That no copy of a key
+  is left anywhere cannot be shown by any file.
+- Summaries are for reading. They are not evidence.
+
+Keep this bundle as carefully as what it shows: what is opened in it cannot be closed again by the house.
+"""
+
+
+def readme_text() -> str:
+    """The text of README.md, the same in every bundle."""
+    return README
