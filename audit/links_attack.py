@@ -10,7 +10,8 @@ touch where they share a value that few others have:
 - whatever the living keys open: sealed parts, standing, bookmarks of erasures, parked feedback, the feed, tokens
   (kept answers need the Idempotency-Key as well, which only the caller has);
 - what the living link keys compute: the message ids of every campaign in every month;
-- what living identity and record keys compute: handles, the kids of records, and the streams of every period.
+- what living identity and record keys compute: handles, the kids of records, the streams of every period and those of
+  exports.
 
 It starts from the address, its fingerprints under every pepper, and hashes of it: plain and keyed with every living
 secret, in the forms that requests have. An event that is reached, and is not about the suppression list, is a lead.
@@ -38,7 +39,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 from uuid import UUID
@@ -47,10 +48,13 @@ import orjson
 import psycopg
 from psycopg import Connection, sql
 
+from audit.bundles.model import EXPORT_KINDS, VIEWED
+from audit.consents.acts import EXPORT_KINDS as CONSENT_KINDS
+from audit.trail.export import LOOKED_AT
 from domain.address import canonical_address
 from domain.category import CATEGORIES
 from domain.facts import TOPICS
-from domain.ids import micros
+from domain.ids import micros, month_of
 from domain.personal import RETENTION_CLASSES, Feed, HoldReference, Identity, Personal, SuppressionData
 from domain.records import RECORD_CLASSES
 from domain.subject import ACCOUNT_CLOSURE, ERASURE_REASONS
@@ -60,6 +64,7 @@ from ledger.custody.journal_lines import TombstoneNote
 from ledger.custody.provider import EpochKeyProvider
 from ledger.entry import parse_entry_time, unpack_sealed
 from ledger.errors import InvalidToken, LedgerError, TamperError
+from ledger.exports import export_stream_id
 from ledger.hold_book import hold_tag
 from ledger.keys.keyring import CLASSES_OF_MESSAGES, LINK, PEPPER, Keyring
 from ledger.keys.vault import FOR_EVER, TENANT_HOLDER, KeyName, Vault
@@ -81,7 +86,19 @@ UUID_OF_TIME = 7
 ABOUT_NOBODY = ("suppression.", "certificate.", "keys.committed.")
 """Topics that are reached on purpose: the list outlives the person, and a receipt leads to its own certificate."""
 
-_WORDS_OF_THE_PROGRAM = frozenset({*TOPICS, *RETENTION_CLASSES, *ERASURE_REASONS, ACCOUNT_CLOSURE, *CATEGORIES})
+_WORDS_OF_THE_PROGRAM = frozenset(
+    {
+        *TOPICS,
+        *RETENTION_CLASSES,
+        *ERASURE_REASONS,
+        ACCOUNT_CLOSURE,
+        *CATEGORIES,
+        *EXPORT_KINDS.values(),
+        *CONSENT_KINDS.values(),
+        *VIEWED.values(),
+        LOOKED_AT,
+    }
+)
 _ONLY_A_DAY = re.compile(r"[a-z ]*\d{4}-\d{2}-\d{2}")
 """Such as the name of a day's erasures on a tombstone: who knows the day knows as much as the log says of it."""
 
@@ -282,7 +299,7 @@ class LinksAttack:
         self._secrets = [*self._keys.values(), *(self._provider.key(e) for e in self._provider.living())]
 
     def _read_ledger(self, ledger: Connection[Any]) -> None:
-        campaigns = []
+        campaigns, months = [], set()
         pool = Pool(self._vault_url, application="links-attack", size_max=2, schema="lethe_vault")
         try:
             keyring = Keyring(Vault(pool, self._provider), self._tenant)
@@ -291,6 +308,7 @@ class LinksAttack:
                 if table == "campaign":
                     campaigns.append(row["campaign_id"].bytes)
                 if table == "event":
+                    months.add(month_of(row["recorded_at"].astimezone(UTC)))
                     self._add_event(row, mapper)
                 else:
                     values = set(_values(row, "ledger")) | set(self._opened_row(table, row))
@@ -304,7 +322,7 @@ class LinksAttack:
                 linked = _message_ids(key, campaigns) if name.period else self._linked(key, campaigns)
                 self._graph.add(("holder", name.holder), linked)
             if name.retention_class == Identity.name and name.holder != TENANT_HOLDER:
-                self._graph.add(("holder", name.holder), _derived(key))
+                self._graph.add(("holder", name.holder), _derived(key, months))
             if name.retention_class in RECORD_CLASSES and name.holder != TENANT_HOLDER:
                 self._graph.add(("holder", name.holder), self._record_streams(name, key))
 
@@ -479,7 +497,7 @@ class LinksAttack:
                 heads[held[:BYTES_MIN]].append(held)
                 if len(held) == 16:
                     tails[held[-7:]].append(held)
-        for digest, how in _digests(address, canonical, [*self._secrets, self._tenant.bytes]):
+        for digest, how in digests_of(address, canonical, [*self._secrets, self._tenant.bytes]):
             for held in heads.get(digest[:BYTES_MIN], ()):
                 if held == digest[: len(held)]:
                     yield ("bytes", held), how
@@ -516,7 +534,8 @@ class LinksAttack:
         return sorted(found, key=lambda lead: lead.position)
 
 
-def _digests(address: str, canonical: str, secrets: Sequence[bytes]) -> Iterator[tuple[bytes, str]]:
+def digests_of(address: str, canonical: str, secrets: Sequence[bytes]) -> Iterator[tuple[bytes, str]]:
+    """Every hash, plain or keyed with one of these secrets, that somebody could have made of an address."""
     spellings = list(dict.fromkeys([address, address.lower(), canonical]))
     inputs = [text.encode() for text in spellings]
     for text in spellings:
@@ -550,8 +569,9 @@ def _message_ids(scope: bytes, campaigns: Sequence[bytes]) -> Iterator[Value]:
     return (("bytes", message_id(scope, campaign)) for campaign in campaigns)
 
 
-def _derived(identity_key: bytes) -> Iterator[Value]:
-    """What an identity key gives: the handle, and the kid of the person's records."""
+def _derived(identity_key: bytes, months: Iterable[str]) -> Iterator[Value]:
+    """What an identity key gives: the handle, the kid of the person's records, the streams of exports about them."""
+    yield from (("bytes", export_stream_id(identity_key, month)) for month in months)
     yield from _value(handle_of(identity_key))
     yield from _value(records_kid_of(identity_key))
 

@@ -142,9 +142,11 @@ def search(ledger: Ledger, question: Question, *, opened: bool) -> Page:
             return page
         page.subject = UUID(bytes=person.person.subject)
         holders = _messages_of(ledger, person, question.campaign)
-        if question.campaign is None:
-            holders |= ledger.records.streams.of(person.person.records_kid, _record_classes(topics))
         streams = [page.subject, *holders]
+        if question.campaign is None:
+            records = ledger.records.streams.of(person.person.records_kid, _record_classes(topics))
+            holders |= records
+            streams += [*records, *ledger.exports.streams_of(person.person.kid, person.person.subject)]
     if question.stream is not None:
         streams = [s for s in (streams if streams is not None else [question.stream]) if s == question.stream]
     limit = min(question.limit, EVENTS_MAX)
@@ -163,6 +165,11 @@ def search(ledger: Ledger, question: Question, *, opened: bool) -> Page:
         assert isinstance(event.originator_id, UUID)
         page.events.append(_seen(ledger, event, holders.get(event.originator_id), opened, page))
     return page
+
+
+def streams_of_person(ledger: Ledger, person: StandingRow) -> dict[UUID, Holder]:
+    """The streams of every message and record that may be of a person, with whose keys open them."""
+    return _messages_of(ledger, person, None) | ledger.records.streams.of(person.person.records_kid)
 
 
 def matching_topics(kinds: Sequence[str]) -> list[str]:
@@ -306,7 +313,7 @@ def _seen(ledger: Ledger, event: LedgerEvent, holder: Holder | None, opened: boo
         fact = ledger.sealing.open(event, holder, personal=opened)
     except (KeyMissing, TamperError) as error:
         raise EventUnreadable(event.position, error) from error
-    personal = dict(_personal_of(fact))
+    personal = dict(personal_values(fact))
     page.opened += sum(value is not None and not isinstance(value, Erased) for value in personal.values())
     plain = {name: value for name in plain_fields(type(fact)) if (value := getattr(fact, name)) is not None}
     return SeenEvent(
@@ -325,8 +332,8 @@ def _seen(ledger: Ledger, event: LedgerEvent, holder: Holder | None, opened: boo
     )
 
 
-def _personal_of(fact: Fact) -> Iterator[tuple[str, Any]]:
-    """The personal fields that hold something: the value, its `Erased`, or None where it was not opened."""
+def personal_values(fact: Fact) -> Iterator[tuple[str, Any]]:
+    """The personal fields of a fact that hold something: the value, its `Erased`, or None where it is not shown."""
     for name, retention_class in personal_fields(type(fact)).items():
         value = getattr(fact, name)
         if value is None:

@@ -164,6 +164,9 @@ def _tables(output: Output, said: Mapping[str, Any]) -> None:
     output.table(["class", "limb", "why"], kept, title="What was kept")
     inventory = [[row["artefact"], row["held"], row["state"]] for row in said["inventory"]]
     output.table(["artefact", "what it held", "state"], inventory, title="Where it had been")
+    if said.get("exports"):
+        left = [[row["month"], row["kind"], row["opened"], row["count"]] for row in said["exports"]]
+        output.table(["month", "kind", "opened", "count#"], left, title="Exports about this person, out of reach")
     windows = [[row["what"], row["until"], row["why"]] for row in said["windows"]]
     output.table(["what", "until", "why"], windows, title="Still open for a while")
     for sentence in said["still_possible"]:

@@ -10,7 +10,8 @@ What it says of a person's data is what the account's pack says of everybody's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +22,7 @@ from domain.subject import ACCOUNT_CLOSURE
 from ledger.application import Ledger
 from ledger.certificate_format import FORMAT, FORMAT_VERSION
 from ledger.erasures import UnfinishedErasure
+from ledger.exports import PastExport
 from ledger.signing import ALGORITHM, verify_key
 from retention.certificates import text
 from retention.certificates.epoch_dates import EpochDates, epoch_dates
@@ -42,13 +44,31 @@ NOES_KEPT: Final = Kept(
 )
 
 
+ExportListed = dict[str, Any]
+"""Exports of one kind about one person in one month: `kind`, `month`, `opened` (whether parts were open), `count`."""
+
+
+def exports_listed(exports: Iterable[PastExport]) -> list[ExportListed]:
+    """What a certificate says of exports: no finer than a month, and by nothing that stands in the log beside it."""
+    counted = Counter(exports)
+    return [
+        {"kind": one.kind, "month": one.month, "opened": one.opened, "count": count}
+        for one, count in sorted(counted.items(), key=lambda item: (item[0].month, item[0].kind, item[0].opened))
+    ]
+
+
 def prepare_to_sign(ledger: Ledger) -> None:
     """Make the account's signing key where there is none yet: not under a lock."""
     verify_key(ledger.keyring)
 
 
-def erasure_certificate(ledger: Ledger, erasure: UnfinishedErasure, day: date, kept: Iterable[str]) -> Certificate:
-    """Stage 1 for one erased person. `kept` are the classes of which the person has a key that outlives them."""
+def erasure_certificate(
+    ledger: Ledger, erasure: UnfinishedErasure, day: date, kept: Iterable[str], exports: Sequence[ExportListed] = ()
+) -> Certificate:
+    """Stage 1 for one erased person. `kept` are the classes of which the person has a key that outlives them.
+
+    `exports` are those about this person alone, which are out of reach.
+    """
     dates = epoch_dates(ledger.services, ledger.clock())
     account = ledger.account()
     pack = pack_of(account)
@@ -71,10 +91,13 @@ def erasure_certificate(ledger: Ledger, erasure: UnfinishedErasure, day: date, k
         "keys": {"classes": list(destroyed_classes(outcomes)), "list": None},
         "kept": [_kept(one) for one in _kept_of_person(outcomes, kept, erasure.cause)],
         "copies": text.copies_to_come(dates.places, horizon),
-        "inventory": text.inventory(horizon, of_person=True, suppressed=erasure.cause != ACCOUNT_CLOSURE),
+        "inventory": text.inventory(
+            horizon, of_person=True, suppressed=erasure.cause != ACCOUNT_CLOSURE, exported=bool(exports)
+        ),
+        "exports": list(exports),
         "acknowledgements": text.acknowledged_by_erasure(day),
         "windows": text.windows_of_erasure(day),
-        "still_possible": text.still_possible(None),
+        "still_possible": text.still_possible(None, exported=bool(exports)),
     }
     return signed(ledger, document=document, kind=ERASURE, day=day, epoch=dates.newest)
 
@@ -86,7 +109,8 @@ def listed(ledger: Ledger, held: Certificate, named: Mapping[str, Any] | None, i
         "statements": [*held.document["statements"][:2], text.DIGEST_IN_LOG],
     }
     if named is not None:
-        changes["still_possible"] = text.still_possible(named["erasures"])
+        exported = bool(held.document.get("exports"))
+        changes["still_possible"] = text.still_possible(named["erasures"], exported=exported)
     list_id = UUID(named["id"]) if named is not None else None
     return _revised(ledger, held, issued_on, changes, list_id)
 
@@ -101,7 +125,12 @@ def unrecoverable(ledger: Ledger, held: Certificate, dates: EpochDates, issued_o
         "unrecoverable_from": day.isoformat(),
         "statements": [unreachable, text.unrecoverable(day), digest],
         "copies": copies,
-        "inventory": text.inventory(day, of_person=held.kind == ERASURE, suppressed=suppressed),
+        "inventory": text.inventory(
+            day,
+            of_person=held.kind == ERASURE,
+            suppressed=suppressed,
+            exported=bool(held.document.get("exports")),
+        ),
     }
     return _revised(ledger, held, issued_on, changes, held.list_id)
 

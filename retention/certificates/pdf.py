@@ -216,6 +216,13 @@ def _details(paper: _Paper, exported: Mapping[str, Any]) -> None:
     paper.heading("Where it had been, and what became of it")
     held = [(row["artefact"], row["held"], row["state"]) for row in said["inventory"]]
     paper.rows(("artefact", "what it held", "state"), held, (46, 48, 76))
+    if said.get("exports"):
+        paper.heading("Exports about this person, which are out of reach")
+        left = [
+            (row["month"], row["kind"], "parts opened" if row["opened"] else "nothing opened", str(row["count"]))
+            for row in said["exports"]
+        ]
+        paper.rows(("month", "kind", "what it shows", "how many"), left, (30, 60, 52, 28))
     paper.heading("Acknowledged")
     told = [(row["where"], row["what"], _short(row["on"])) for row in said["acknowledgements"]]
     paper.rows(("where", "what", "on"), told, (40, 106, 24))

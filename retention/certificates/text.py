@@ -63,10 +63,17 @@ DIGEST_IN_LOG: Final = (
 )
 
 
-def inventory(horizon: date, *, of_person: bool, suppressed: bool = True) -> list[Row]:
+EXPORTS_STAND_ALONE: Final = (
+    "That something was exported in a month stands in the log without the name of whom it was about. Who has the file "
+    "itself has what is in it."
+)
+
+
+def inventory(horizon: date, *, of_person: bool, suppressed: bool = True, exported: bool = False) -> list[Row]:
     """Every kind of artefact that held the keys or what they sealed, and what became of it.
 
-    `suppressed` says whether the person's addresses must not be mailed from then on.
+    `suppressed` says whether the person's addresses must not be mailed from then on, `exported` whether anything about
+    this person alone had left the house.
     """
     about = "the person's events" if of_person else "the events of the time"
     rows = [
@@ -80,7 +87,11 @@ def inventory(horizon: date, *, of_person: bool, suppressed: bool = True) -> lis
             "sealed events and read models",
             f"those made until then are unreadable from {horizon} at the latest",
         ),
-        _row("exports and bundles that left the house", "what was in them", "out of reach of this destruction"),
+        _row(
+            "exports and bundles that left the house",
+            "what was in them",
+            "out of reach of this destruction" + ("; those about this person alone are listed" if exported else ""),
+        ),
         _row("the sender's own systems", "their own copies and logs", "out of reach of this destruction"),
         _row("mail that was delivered", "the messages themselves", "out of reach of this destruction"),
     ]
@@ -141,7 +152,7 @@ def acknowledged_by_plan(day: date) -> list[Row]:
     return [{"where": where, "what": what, "on": day.isoformat()} for where, what in said]
 
 
-def still_possible(erasures: int | None) -> list[str]:
+def still_possible(erasures: int | None, *, exported: bool = False) -> list[str]:
     """What statistics could still guess. It is named here because an erasure does not remove it."""
     crowd = (
         "the list of keys on this certificate is of one erasure"
@@ -157,6 +168,7 @@ def still_possible(erasures: int | None) -> list[str]:
             "Purposes, campaigns and times stay readable. Somebody who did what nobody else did may be recognised by "
             "whoever knows that they did it."
         ),
+        *([EXPORTS_STAND_ALONE] if exported else []),
         "What remains is pseudonymous data whose keys are gone. It is not called anything better.",
     ]
 

@@ -35,7 +35,7 @@ from ledger.erasures import UnfinishedErasure
 from ledger.keys.names import DestroyedKey, KeyName
 from ledger.streams import next_version
 from projections.change_feed import forget_person
-from retention.certificates.issuing import erasure_certificate
+from retention.certificates.issuing import ExportListed, erasure_certificate, exports_listed
 from retention.certificates.store import insert_certificates
 from retention.erasure.destroyed_lists import batch_of, told_of
 from retention.policy.outcomes import PERSON_CLASSES, Kept, kept_classes
@@ -93,11 +93,13 @@ class _Saga:
         self._kept: Mapping[str, Kept] = kept_classes(ledger.account(), erasure.cause, minimums)
 
         self._noted: list[str] = []
+        self._exports: list[ExportListed] = []
         self._own: tuple[tuple[DestroyedKey, ...], date] = ((), date.min)
 
     def destroy_own(self) -> None:
         """The first half: from here on nothing of the person's own stream opens."""
         self._noted = self._note_kept()
+        self._exports = self._note_exports()
         self._own = self._destroy_keys()
 
     def finish(self) -> ErasureOutcome:
@@ -157,6 +159,14 @@ class _Saga:
         noted: list[str] = self._ledger.erasures.remember(self._erasure.erasure_id, "kept", sorted(held))
         return noted
 
+    def _note_exports(self) -> list[ExportListed]:
+        """What left the house about this person alone. Only their identity key finds it, so it is noted before."""
+        found = self._ledger.exports.of(self._erasure.kid, self._erasure.subject)
+        noted: list[ExportListed] = self._ledger.erasures.remember(
+            self._erasure.erasure_id, "exports", exports_listed(found)
+        )
+        return noted
+
     def _forget_leases(self) -> None:
         for holder in (self._erasure.kid, self._erasure.records_kid):
             self._ledger.keyring.forget(holder)
@@ -190,7 +200,7 @@ class _Saga:
     def _conclude(self, went: Sequence[DestroyedKey], day: date, kept: Sequence[str]) -> None:
         """Record the destruction, certify it and close the bookmark in one transaction, once."""
         ledger = self._ledger
-        certificate = erasure_certificate(ledger, self._erasure, day, kept)
+        certificate = erasure_certificate(ledger, self._erasure, day, kept, self._exports)
         told = {"day": day.isoformat(), "destroyed": [told_of(key) for key in went]}
         with ledger.appender.locked() as locked:
             if not ledger.erasures.finish(locked.connection, self._erasure, locked.now, told):
