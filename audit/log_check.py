@@ -1,25 +1,18 @@
-"""Checks of a whole log, made from outside the code that wrote it: order, places, digests, and no send after a "no".
+"""No send after a "no", checked over a whole log from outside the code that wrote it (invariant I1).
 
-`check_log` needs nothing but a connection and reads the log in keyset pages (invariant I3). `check_no_send_after_no`
-uses the living keys to find whose each message was, and holds every authorisation against what its person had said
-before it (invariant I1). The rule is written here a second time, on purpose and more simply than in
+`check_no_send_after_no` uses the living keys to find whose each message was, and holds every authorisation against
+what its person had said before it. The rule is written here a second time, on purpose and more simply than in
 `domain/permission.py`: the last covering word decides, and only a later, evidenced and effective grant takes a "no"
 back (I7). Messages of erased persons cannot be found any more, by design (I11): who wants them checked remembers
-their `StandingRow` from before and gives it as `also`.
+their `StandingRow` from before and gives it as `also`. Whether the log itself is whole is told by `audit/fsck`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
-
-import orjson
-import psycopg
-from psycopg import Connection
 
 from domain import subject as subjects
 from domain.campaign import Campaign
@@ -29,8 +22,6 @@ from domain.message import SendAuthorised
 from domain.scope import covers, is_transactional, purpose_scope
 from domain.suppression import SuppressionImposed, SuppressionLifted
 from ledger.application import Ledger
-from ledger.entry import canonical, check_digests, entry_time, unpack_sealed
-from ledger.errors import TamperError
 from ledger.keys.keyring import LINK
 from ledger.keys.vault import TENANT_HOLDER, KeyName
 from ledger.link_generations import PastLinks
@@ -42,16 +33,6 @@ PERSONS_PER_PAGE = 500
 FINDINGS_MAX = 1_000
 """A log with more findings than this is broken; the rest would say nothing new."""
 
-SELECT_PAGE = """
-SELECT position, stream_id, version, topic, recorded_at, entry, sealed FROM lethe.event
-WHERE tenant_id = %s AND position > %s ORDER BY position LIMIT %s
-"""
-SELECT_VERSIONS = """
-SELECT stream_id, version, position FROM lethe.event
-WHERE tenant_id = %s AND (stream_id, version) > (%s, %s) ORDER BY stream_id, version LIMIT %s
-"""
-SELECT_HEAD = "SELECT position, recorded_at FROM lethe.head WHERE tenant_id = %s"
-COUNT_EVENTS = "SELECT count(*) FROM lethe.event WHERE tenant_id = %s AND position BETWEEN 1 AND %s"
 SELECT_LIVING = """
 SELECT fingerprint FROM lethe.standing WHERE tenant_id = %s AND generation = %s AND fingerprint > %s
 ORDER BY fingerprint LIMIT %s
@@ -65,110 +46,6 @@ class Finding:
     position: int
     rule: str
     text: str
-
-
-# Order, places and digests (I3) -------------------------------------------------------------------------------------
-
-
-def check_log(source: Connection[Any] | str, tenant: UUID) -> list[Finding]:
-    """Everything wrong with the order, the places or the sealed bytes of one tenant's log; empty if it is whole.
-
-    `source` is a connection or a URL whose role may read `lethe.event` and `lethe.head`.
-    """
-    with _connected(source) as connection:
-        findings: list[Finding] = []
-        for found in _problems(connection, tenant):
-            findings.append(found)
-            if len(findings) >= FINDINGS_MAX:
-                break
-        return findings
-
-
-def _problems(connection: Connection[Any], tenant: UUID) -> Iterator[Finding]:
-    # The head is read first: what is appended meanwhile lies behind it and is not looked at.
-    head = connection.execute(SELECT_HEAD, (tenant,)).fetchone()
-    if head is None:
-        yield Finding(0, "head", "The tenant has no head row.")
-        return
-    end, last_recorded_at = head
-    yield from _along_positions(connection, tenant, end, last_recorded_at)
-    yield from _along_streams(connection, tenant, end)
-
-
-def _along_positions(
-    connection: Connection[Any], tenant: UUID, end: int, last_recorded_at: datetime
-) -> Iterator[Finding]:
-    position, recorded_at, count = 0, datetime.min.replace(tzinfo=UTC), 0
-    for row in _pages(connection, SELECT_PAGE, tenant, (0,), 1):
-        if row[0] > end:
-            break
-        if row[0] != position + 1:
-            yield Finding(row[0], "gapless", f"Position {position + 1} is missing.")
-        if row[4] < recorded_at:
-            yield Finding(row[0], "recorded_at", "recorded_at runs backwards here.")
-        yield from (Finding(row[0], rule, text) for rule, text in _wrong_in_row(tenant, row))
-        position, recorded_at, count = row[0], row[4], count + 1
-    if position != end:
-        yield Finding(end, "head", f"The head points at {end}, and the log ends at {position}.")
-    elif end and recorded_at != last_recorded_at:
-        yield Finding(end, "head", "The head's recorded_at is not that of the last event.")
-    total = connection.execute(COUNT_EVENTS, (tenant, end)).fetchone()
-    if total is not None and total[0] != count:
-        yield Finding(0, "gapless", f"{total[0]} rows stand at {count} positions, or events went away while reading.")
-
-
-def _wrong_in_row(tenant: UUID, row: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    _, stream, version, topic, recorded_at, stored, sealed = row
-    try:
-        entry = orjson.loads(stored)
-        check_digests(entry, unpack_sealed(sealed))
-    except (ValueError, TamperError, AttributeError) as error:
-        yield "digest", f"The entry cannot be read, or its sealed parts are not those it vouches for: {error}"
-        return
-    if canonical(entry) != stored:
-        yield "canonical", "The entry is not written canonically (RFC 8785)."
-    place = (tenant.hex, stream.hex, version, topic, entry_time(recorded_at))
-    if tuple(entry.get(name) for name in ("tenant", "stream", "version", "topic", "recorded_at")) != place:
-        yield "place", "The entry was written for another row."
-
-
-def _along_streams(connection: Connection[Any], tenant: UUID, end: int) -> Iterator[Finding]:
-    stream, version, position = UUID(int=0), 0, 0
-    for row in _pages(connection, SELECT_VERSIONS, tenant, (UUID(int=0), 0), 2):
-        if row[0] != stream:
-            stream, version, position = row[0], 0, 0
-        if row[2] > end:
-            continue
-        if row[1] != version + 1:
-            yield Finding(row[2], "versions", f"A stream goes from version {version} to {row[1]}.")
-        if row[2] <= position:
-            yield Finding(row[2], "versions", "A stream's versions are not in the order of the log.")
-        version, position = row[1], row[2]
-
-
-def _pages(
-    connection: Connection[Any], statement: str, tenant: UUID, start: tuple[Any, ...], width: int
-) -> Iterator[tuple[Any, ...]]:
-    """Rows of a keyset query whose key is its first `width` columns."""
-    key = start
-    while True:
-        rows = connection.execute(statement, (tenant, *key, ROWS_PER_PAGE), binary=True).fetchall()
-        yield from rows
-        if len(rows) < ROWS_PER_PAGE:
-            return
-        key = rows[-1][:width]
-
-
-@contextmanager
-def _connected(source: Connection[Any] | str) -> Iterator[Connection[Any]]:
-    if isinstance(source, str):
-        with psycopg.connect(source, autocommit=True) as connection:
-            yield connection
-    else:
-        yield source
-
-
-# No send after "no" (I1) --------------------------------------------------------------------------------------------
 
 
 def check_no_send_after_no(ledger: Ledger, *, also: Iterable[StandingRow] = ()) -> list[Finding]:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from api.bootstrap import Instance
-from audit.log_check import check_log
+from audit.fsck import require_whole_log
 from domain.facts import opened
 from domain.message import MessageClicked, MessageOpened
 from domain.personal import EngagementTechnical
@@ -73,7 +73,7 @@ def test_events_out_of_order_are_all_kept(ledger: Ledger, token: str) -> None:
     """Given a click before the delivery before the dispatch, when they arrive, then all are recorded as they came."""
     for minutes, kind in ((3, "clicked"), (2, "delivered"), (1, "dispatched"), (2, "deferred")):
         assert report(ledger, [(token, kind)], at=MORNING - timedelta(minutes=minutes)).recorded == 1
-    assert check_log(ledger.services.writer.url, ledger.tenant) == []
+    require_whole_log(ledger.services.writer.url, ledger.tenant)
 
 
 def test_entries_of_feedback_are_as_any_other(ledger: Ledger, token: str) -> None:
@@ -86,7 +86,7 @@ def test_entries_of_feedback_are_as_any_other(ledger: Ledger, token: str) -> Non
     ]
     strange = 'key:"id":"","stream":"" \\ \u00abid\u00bb'
     assert [answer.recorded for answer in ledger.feedback.take(told, actor=strange)] == [6]
-    assert check_log(ledger.services.writer.url, ledger.tenant) == []
+    require_whole_log(ledger.services.writer.url, ledger.tenant)
     holder = Holder(person(ledger, ANNA).kid)
     facts = [ledger.sealing.open(event, holder) for event in ledger.log.select_log(1, 10_000)][-6:]
     assert [fact.TOPIC for fact in facts] == [TOPICS[kind] for kind in kinds]
@@ -308,7 +308,7 @@ def test_long_feedback_goes_in_overlapping_chunks(ledger: Ledger, clock: Settabl
     events = [(token, kind) for _ in range(4) for kind in ("dispatched", "delivered", "opened") for token in tokens]
     answer = report(ledger, events, at=clock() - timedelta(seconds=5))
     assert (answer.recorded, answer.duplicates) == (120, 360)
-    assert check_log(ledger.services.writer.url, ledger.tenant) == []
+    require_whole_log(ledger.services.writer.url, ledger.tenant)
 
 
 def test_a_slow_provider_clock_does_not_undo_a_complaint(ledger: Ledger) -> None:

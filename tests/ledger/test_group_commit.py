@@ -10,7 +10,7 @@ from threading import Event
 import psycopg
 import pytest
 
-from audit.log_check import check_log
+from audit.fsck import require_whole_log
 from domain.address import InvalidAddress
 from domain.scope import InvalidScope
 from domain.subject_commands import AddContact, CommandRefused, CorrectContact, LiftByHand, RecordConsent
@@ -146,4 +146,4 @@ def test_single_commands_share_a_transaction_and_see_each_other(ledger: Ledger) 
     assert person(ledger, who).standing.version == 4
     recorded = {event.recorded_at for event in ledger.log.select_log(before + 2, 100)}
     assert len(recorded) == 1, "The group did not share one transaction."
-    assert check_log(ledger.services.writer.url, ledger.tenant) == []
+    require_whole_log(ledger.services.writer.url, ledger.tenant)

@@ -22,8 +22,10 @@ import domain.account
 import domain.campaign
 import domain.hold
 import domain.keys
+import domain.log
 import domain.message
 import domain.records
+import domain.register
 import domain.subject
 import domain.suppression
 from domain import facts
@@ -54,8 +56,10 @@ DOMAIN = (
     domain.campaign,
     domain.hold,
     domain.keys,
+    domain.log,
     domain.message,
     domain.records,
+    domain.register,
     domain.subject,
     domain.suppression,
 )
@@ -188,6 +192,19 @@ SAMPLES: dict[str, Any] = {
     "subject": UUID(int=4),
     "reason": "other",
     "backups": ("0a1b2c3d-0000-4000-8000-000000000001",),
+    "lawful_bases": ("consent",),
+    "subjects": ("contact",),
+    "categories": ("identity", "link"),
+    "recipients": ("mail-servers",),
+    "limits": {"identity": "account_closed:P60D"},
+    "clauses": {"identity": "8 campaign & subscriber"},
+    "measures": ("sealing",),
+    "countries": ("US",),
+    "safeguards": ("clauses-2021",),
+    "seen_as": ("sender:*",),
+    "purposes": ("to send what was asked for",),
+    "measures_said": ("doors are locked",),
+    "other_categories": ("shoe sizes",),
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from api.bootstrap import Instance, running
 from api.settings import Settings
-from audit.log_check import check_log
+from audit.fsck import require_whole_log
 from domain.personal import Erased
 from ledger.application import Ledger
 from ledger.keys.names import TENANT_HOLDER, KeyName
@@ -106,7 +106,7 @@ def test_a_killed_process_leaves_a_plan_that_converges(
     finish_open_plans(ledger)
     apply_when_free(ledger, raw)
     assert_done_once(ledger, plan)
-    assert check_log(ledger.services.writer.url, ledger.tenant) == []
+    require_whole_log(ledger.services.writer.url, ledger.tenant)
     ledger.keyring.forget_all()
     january = KeyName(TENANT_HOLDER, "engagement", "2040-01")
     assert january in ledger.services.vault.find(ledger.tenant, [january]).tombstones

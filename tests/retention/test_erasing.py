@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from api.bootstrap import Instance
-from audit.log_check import check_log
+from audit.fsck import require_whole_log
 from domain.facts import personal_fields
 from domain.personal import Erased, Personal
 from domain.scope import Cause
@@ -68,7 +68,7 @@ def assert_gone(ledger: Ledger, row: StandingRow) -> None:
     assert facts.count("erasure.intended.v1") == facts.count("keys.destroyed.v1") == 1
     assert facts[-1] == "keys.destroyed.v1"
     assert ledger.erasures.unfinished(10) == []
-    assert check_log(ledger.services.writer.url, ledger.tenant) == []
+    require_whole_log(ledger.services.writer.url, ledger.tenant)
 
 
 def test_an_erased_person_cannot_be_read_mailed_or_written(ledger: Ledger) -> None:
