@@ -1,9 +1,9 @@
 """Rebuilding any projection of a tenant from the log, while the old one serves.
 
-The asynchronous ones (`campaign_view`, `change_feed`) fill the next generation from position 0 in short transactions,
-catch up with the serving one, and change places with it in one transaction; the inline ones are one unit named
-`standing` (see `rebuild_inline`). Everything is safe to kill and to run again: what was left half-built is cleared
-first. Whoever was erased stays erased, because their keys are gone and the fold of an erasure is nothing.
+The asynchronous ones (`campaign_view`, `change_feed`, `observed`) fill the next generation from position 0 in short
+transactions, catch up with the serving one, and change places with it in one transaction; the inline ones are one unit
+named `standing` (see `rebuild_inline`). Everything is safe to kill and to run again: what was left half-built is
+cleared first. Whoever was erased stays erased, because their keys are gone and the fold of an erasure is nothing.
 """
 
 from __future__ import annotations

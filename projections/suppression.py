@@ -49,7 +49,7 @@ class SuppressionTable:
         found: dict[bytes, list[Suppression]] = {}
         values = (Bytes16Array(fingerprints), tenant, generation)
         for fingerprint, scope, cause, since in connection.execute(SELECT_SUPPRESSIONS, values, binary=True):
-            entry = Suppression(scope, cause, _end_of_day_us(since))
+            entry = Suppression(scope, cause, end_of_day_us(since))
             found.setdefault(bytes(fingerprint), []).append(entry)
         return found
 
@@ -92,5 +92,6 @@ def since_date(since: str) -> date:
     return date.fromisoformat(since if len(since) > 7 else f"{since}-01")
 
 
-def _end_of_day_us(day: date) -> int:
+def end_of_day_us(day: date) -> int:
+    """The last microsecond of a day (UTC), in microseconds since 1970: the finest time that the list keeps."""
     return micros(datetime(day.year, day.month, day.day, 23, 59, 59, 999_999, tzinfo=UTC))

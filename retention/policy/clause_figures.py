@@ -18,7 +18,7 @@ from ledger.keys.horizon import HORIZON_DAYS_MAX
 from projections.campaign_view import AUTHORISED, CLICKED, OPENED, REFUSED
 from retention.policy.clocks import due_on, first_day_of
 from retention.policy.controls import FigureGroup
-from retention.policy.figures import AccountFigures, ClassFigures, LiveFigures
+from retention.policy.figures import SUB_PROCESSOR, WITHOUT_DOCUMENT, AccountFigures, ClassFigures, LiveFigures
 from retention.policy.pack import PACK_CLASSES, Clause, Pack
 
 ERASURE_OPEN_HOURS_MAX: Final = 24  # who needs it: an officer; keys go within moments, unless nothing works on it
@@ -268,6 +268,22 @@ def _holders(view: View, found: Figures) -> None:
         found.add("account_holders_ended", ended, f"{ended:,} of them without a living account, next due {due}")
 
 
+def _registers(view: View, found: Figures) -> None:
+    """What stands in the registers that the clause is kept by."""
+    controls, known = _controls_of(view.clause), view.figures.registers
+    if "processing-register" in controls:
+        said = f"{_counted(known['activity'], 'processing activity', 'processing activities')} declared"
+        found.add("activities", known["activity"], said)
+    if "recipient-register" in controls:
+        found.add("recipients", known["recipient"], f"{_counted(known['recipient'], 'recipient')} declared")
+    if "sub-processor-register" in controls:
+        found.add("sub_processors", known[SUB_PROCESSOR], f"{_counted(known[SUB_PROCESSOR], 'sub-processor')} engaged")
+    if "transfer-register" in controls:
+        without = known[WITHOUT_DOCUMENT]
+        found.add("safeguards", known["safeguard"], f"{_counted(known['safeguard'], 'safeguard')} declared")
+        found.add("safeguards_without_document", without, f"{without:,} of them without their document")
+
+
 def _none(_: View, found: Figures) -> None:
     """A control that has nothing to count says so, rather than showing an empty place."""
     found.lines.append("nothing to count")
@@ -283,6 +299,7 @@ FIGURES: Final[Mapping[FigureGroup, Callable[[View, Figures], None]]] = {
     "horizon": _horizon,
     "access": _access,
     "accounts": _accounts,
+    "registers": _registers,
     "none": _none,
 }
 
@@ -291,8 +308,8 @@ def _controls_of(clause: Clause) -> frozenset[str]:
     return frozenset(keeping.control for keeping in clause.keepings if keeping.control is not None)
 
 
-def _counted(number: int, singular: str) -> str:
-    return f"{number:,} {singular}{'' if number == 1 else 's'}"
+def _counted(number: int, singular: str, plural: str | None = None) -> str:
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def _days(number: int) -> str:

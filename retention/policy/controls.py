@@ -16,27 +16,50 @@ Kind = Literal["enforced", "recorded", "declared"]
 KINDS: Final[tuple[Kind, ...]] = ("enforced", "recorded", "declared")
 
 FigureGroup = Literal[
-    "pack", "keys", "suppressions", "sends", "erasures", "holds", "horizon", "access", "accounts", "none"
+    "pack",
+    "keys",
+    "suppressions",
+    "sends",
+    "erasures",
+    "holds",
+    "horizon",
+    "access",
+    "accounts",
+    "registers",
+    "none",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One control: its name in packs, what it does, the kinds it can stand for, and its figures."""
+    """One control: its name in packs, what it does, the kinds it can stand for, and its figures.
+
+    `built_for` are the kinds of keeping that are built, where that is not all of them.
+    """
 
     name: str
     does: str
     kinds: frozenset[Kind]
     figures: FigureGroup
     built: bool = True
+    built_for: frozenset[Kind] | None = None
+
+    def keeps(self, kind: Kind) -> bool:
+        """Whether the control is part of the program for this kind of keeping."""
+        return self.built and (self.built_for is None or kind in self.built_for)
 
 
 CONTROLS: dict[str, Control] = {}
 
 
-def _controls(kinds: Iterable[Kind], *rows: tuple[str, FigureGroup, str], built: bool = True) -> None:
+def _controls(
+    kinds: Iterable[Kind],
+    *rows: tuple[str, FigureGroup, str],
+    built: bool = True,
+    built_for: frozenset[Kind] | None = None,
+) -> None:
     for name, figures, does in rows:
-        CONTROLS[name] = Control(name, does, frozenset(kinds), figures, built)
+        CONTROLS[name] = Control(name, does, frozenset(kinds), figures, built, built_for)
 
 
 _controls(
@@ -75,11 +98,18 @@ _controls(
 )
 _controls(
     KINDS,
+    ("processing-register", "registers", "The record of processing: what was declared beside what was observed."),
+    ("recipient-register", "registers", "Recipients by category and country, beside where data really went."),
+    ("transfer-register", "registers", "The safeguard of each transfer, its document and where to get it."),
+)
+_controls(
+    KINDS,
+    ("sub-processor-register", "registers", "Sub-processors: engaged, amended, retired, with what binds them."),
+    built_for=frozenset({"recorded"}),
+)
+_controls(
+    KINDS,
     ("rights-desk", "none", "Requests of persons with their clocks, verification and answers."),
-    ("processing-register", "none", "The record of processing activities, declared and observed."),
-    ("sub-processor-register", "none", "Sub-processors: engaged, announced, objected to, removed."),
-    ("recipient-register", "none", "Recipients of data, and the notices owed to them (GDPR Art. 19)."),
-    ("transfer-register", "none", "The safeguard of each transfer, its document and where to get it."),
     ("notice-register", "none", "Notices: versions, days, and who was told."),
     ("breach-register", "none", "Breaches with their clocks, required fields and sends."),
     ("assessment-register", "none", "Impact assessments, and the consultation that a high risk needs."),

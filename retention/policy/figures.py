@@ -15,12 +15,17 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from domain.register import KINDS, RecipientStated, SafeguardStated
+from domain.register_shape import needs_document
 from ledger.application import Ledger
 from ledger.keys.vault import TENANT_HOLDER, Vault
 from projections.campaign_view import NAME as CAMPAIGN_VIEW
 from retention.plans.account_holders import ended_holders
 
 T = TypeVar("T", str, date, datetime)
+
+SUB_PROCESSOR: Final = "sub_processor"
+WITHOUT_DOCUMENT: Final = "safeguard_without_document"
 
 SELECT_LIVING: Final = """
 SELECT class, holder = %s, period <> '', count(*), min(period COLLATE "C"), min(last_on)
@@ -108,6 +113,8 @@ class AccountFigures:
     """Persons in the operator's account whose last account ended, by the day on which it did."""
     holds: int = 0
     held: Counter[str] = field(default_factory=Counter)
+    registers: Counter[str] = field(default_factory=Counter)
+    """Entries in force by kind; sub-processors, and safeguards without a document, also by themselves."""
     oldest_hold: datetime | None = None
     next_review_on: date | None = None
 
@@ -131,6 +138,7 @@ class AccountFigures:
         self.holders_ended += other.holders_ended
         self.holds += other.holds
         self.held += other.held
+        self.registers += other.registers
         self.oldest_hold = _earlier(self.oldest_hold, other.oldest_hold)
         self.next_review_on = _earlier(self.next_review_on, other.next_review_on)
 
@@ -190,6 +198,7 @@ def _of_account(ledger: Ledger) -> AccountFigures:
     for (name, version), notice in account.announced.items():
         if (name, version) != (account.pack, account.pack_version):
             figures.announced.append((name, version, notice.effective_on))
+    figures.registers = _registers(ledger)
     with ledger.services.vault.pool.transaction() as connection:
         _add_living(figures, connection, ledger.tenant)
         _add_destroyed(figures, connection, ledger.tenant)
@@ -199,6 +208,18 @@ def _of_account(ledger: Ledger) -> AccountFigures:
         for (count,) in connection.execute(SELECT_API_KEYS, (ledger.tenant,)):
             figures.api_keys = count
     return figures
+
+
+def _registers(ledger: Ledger) -> Counter[str]:
+    register = ledger.registers.state(words=False)
+    found: Counter[str] = Counter({kind: len(register.in_force(kind)) for kind in KINDS})
+    for entry in (*register.in_force("recipient"), *register.in_force("safeguard")):
+        stated = entry.stated
+        if isinstance(stated, RecipientStated) and stated.recipient_kind == SUB_PROCESSOR:
+            found[SUB_PROCESSOR] += 1
+        elif isinstance(stated, SafeguardStated) and needs_document(stated):
+            found[WITHOUT_DOCUMENT] += 1
+    return found
 
 
 def _add_living(figures: AccountFigures, connection: Connection[Any], tenant: UUID) -> None:

@@ -18,6 +18,7 @@ from domain.personal import RETENTION_CLASSES, Feed, HoldReference
 from ledger.keys.keyring import LINK
 from retention.policy.clocks import Clock, Span, Unit
 from retention.policy.controls import Kind
+from retention.policy.seeds import RegisterSeed
 
 Cause = Literal["erasure", "deleted_by_controller", "account_closure"]
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
@@ -147,6 +148,8 @@ class Pack:
     closure: Mapping[str, ClosureRule]
     outcomes: Mapping[tuple[str, Cause], Outcome]
     closure_of_category: Mapping[tuple[str, str], ClosureRule] = field(default_factory=dict)
+    seeds: tuple[RegisterSeed, ...] = ()
+    """What registers begin with. No promise: the digest does not cover it."""
 
     def clause(self, number: str) -> Clause:
         """The clause of this number. Raises `KeyError`."""
@@ -162,7 +165,8 @@ class Pack:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything the pack promises. Titles and notes can be mended without changing it."""
+        """SHA-256 of everything the pack promises. Titles, notes and seeds can be mended without
+        changing it."""
         said = json.dumps(list(self._says()), sort_keys=True, separators=(",", ":"), default=str)
         return sha256(said.encode()).hexdigest()
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from domain.category import CATEGORIES
 from domain.personal import AccessLog, Billing, Engagement, EngagementTechnical, ErrorLog, Support, SuppressionData
 from domain.personal import Usage as UsageData
+from domain.register import KINDS
 from ledger.keys.keyring import LINK
 from ledger.keys.minimums import STATUTORY
 from retention.policy.clocks import Span, Unit
@@ -36,6 +37,7 @@ from retention.policy.model import (
     Pack,
     PackInvalid,
 )
+from retention.policy.seeds import read_seeds
 from retention.policy.tables import (
     ARRAYS,
     ClauseTable,
@@ -104,6 +106,7 @@ class _Reading:
         rules = self._rules(self._rows("retention", RetentionTable), clauses, closure)
         outcomes = self._outcomes(self._rows("outcome", OutcomeTable))
         self._together(rules, closure, outcomes)
+        seeds = read_seeds(self._raw, list(clauses), self._wrong)
         if self._mistakes or head is None:
             raise PackInvalid(self._file, self._mistakes)
         return Pack(
@@ -120,12 +123,13 @@ class _Reading:
             closure=closure,
             outcomes=outcomes,
             closure_of_category=of_category,
+            seeds=seeds,
         )
 
     # Shapes ---------------------------------------------------------------------------------------------------------
 
     def _head(self) -> HeadTable | None:
-        for name in self._raw.keys() - {"pack", *ARRAYS}:
+        for name in self._raw.keys() - {"pack", *ARRAYS, *KINDS}:
             self._wrong((name,), f"There is no table [{name}] in a pack. Tables are [pack], {arrays_named()}.")
         if not isinstance(self._raw.get("pack"), dict):
             self._wrong(("pack",), "Begin with a table [pack]: name, version, title, document, effective_from, …")

@@ -113,7 +113,7 @@ def _kept_by(kind: Kind, name: str | None) -> KeptBy:
     control: Control | None = CONTROLS.get(name) if name is not None else None
     if control is None:
         return KeptBy(kind, None, "Nothing keeps this. Name a control in the pack.", None)
-    return KeptBy(kind, control.name, control.does, control.built)
+    return KeptBy(kind, control.name, control.does, control.keeps(kind))
 
 
 def _status(kept_by: tuple[KeptBy, ...], figures: Figures) -> Status:

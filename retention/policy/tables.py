@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from domain.register import KINDS
 from retention.policy.clocks import MONTHS_PER_YEAR, Clock, Span
 from retention.policy.controls import Kind
 
@@ -136,4 +137,4 @@ def _innermost(table: type[Table], place: tuple[Any, ...]) -> type[Table]:
 
 def arrays_named() -> str:
     """The headers of the arrays, for an error."""
-    return ", ".join(f"[[{name}]]" for name in ARRAYS)
+    return ", ".join(f"[[{name}]]" for name in (*ARRAYS, *KINDS))

@@ -92,7 +92,7 @@ def test_the_report_names_every_clause(lethe: CommandLine) -> None:
     assert all(found["number"] in table for found in told["clauses"])
     assert told["account_id"] == str(lethe.ledger.tenant)
     assert "No control yet: " in table
-    assert told["no_control_yet"]["sub-processor-register"] == 1
+    assert told["no_control_yet"]["notice-register"] == 2
     assert sum(told["counts"].values()) == 37
 
 
