@@ -21,7 +21,7 @@ import orjson
 from api.cli.failures import CommandFailed, ExitCode
 from api.imports.columns import EMAIL, folded
 from api.imports.errors import ImportFileError
-from api.imports.formulas import neutralised
+from audit.formulas import neutralised
 from ledger.authorise_layout import Answer, Recipient
 
 LINE_CHARACTERS_MAX: Final = 4096  # who needs it: a line is one address, or a row with one

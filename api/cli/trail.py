@@ -60,8 +60,8 @@ def events(
         stream=_uuid(stream) if stream else None,
         campaign=campaign_id(campaign) if campaign else None,
         kinds=kind or (),
-        since=_time(since),
-        until=_time(until),
+        since=moment(since),
+        until=moment(until),
         after=after,
         limit=limit,
     )
@@ -149,13 +149,14 @@ def _uuid(text: str) -> UUID:
         raise CommandFailed(ExitCode.USAGE, "invalid_stream", "A stream's id is a UUID.") from None
 
 
-def _time(text: str | None) -> datetime | None:
+def moment(text: str | None) -> datetime | None:
+    """A time from the command line, UTC where it names no offset. Raises `CommandFailed`."""
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise CommandFailed(
             ExitCode.USAGE, "invalid_time", "A time is written as 2026-11-21 or 2026-11-21T20:15:00Z."
         ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

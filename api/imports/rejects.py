@@ -5,7 +5,7 @@ source's columns as they were and a last column ``lethe_reason``, which the read
 word of the name stays, so that a Mailchimp reject file is known for what it is.
 
 Cells that a spreadsheet would run get a leading apostrophe, which reading takes off again
-(``formulas.py``). A row that came short is filled up with ``?missing?`` and refused until that is
+(``audit/formulas.py``). A row that came short is filled up with ``?missing?`` and refused until that is
 cleared; surplus cells stand after the reason and have it refused until they are put in place.
 
 Rejected lines of NDJSON stay NDJSON (`LineRejectsWriter`), with the reason as a member of their object.
@@ -27,9 +27,9 @@ import orjson
 
 from api.imports.columns import REASON_COLUMN
 from api.imports.errors import ImportFileError
-from api.imports.formulas import neutralised
 from api.imports.rows import RejectedRow
 from api.imports.tables import MISSING_CELL
+from audit.formulas import neutralised
 
 if TYPE_CHECKING:
     from _csv import Writer

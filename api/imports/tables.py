@@ -16,10 +16,10 @@ from typing import Final, TextIO
 
 from api.imports.columns import COLUMNS_MAX, NAME_CHARACTERS_MAX, REASON_COLUMN, folded
 from api.imports.errors import ImportFileError
-from api.imports.formulas import unneutralised
 from api.imports.records import LINE_CHARACTERS_MAX, Record, records
 from api.imports.rows import RejectedRow
 from api.imports.sources import TextSource
+from audit.formulas import unneutralised
 
 DELIMITERS: Final = (",", ";", "\t")
 LEADING_LINES_MAX: Final = 100  # blank ones, before the column names

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from api.imports import mailchimp_files
 from api.imports.errors import ImportFileError
-from api.imports.formulas import neutralised, unneutralised
 from api.imports.mailchimp import read_mailchimp
 from api.imports.mailchimp_files import is_mailchimp_export
 from api.imports.plain_csv import read_consents, read_contacts
 from api.imports.records import CELL_CHARACTERS_MAX, LINE_CHARACTERS_MAX
 from api.imports.rejects import RejectsWriter
 from api.imports.rows import ConsentRow, ContactRow, ImportRow, RejectedRow, SuppressionRow
+from audit.formulas import neutralised, unneutralised
 
 Contacts = list[ContactRow | RejectedRow]
 

@@ -1,10 +1,9 @@
 """Cells that a spreadsheet would run, made harmless in the CSV files that we write ("CSV injection").
 
-A contact's name may well be ``=HYPERLINK(...)``. It is kept as given on import, but a reject file is
-made to be opened in a spreadsheet, so there a leading apostrophe turns it into text. Reading a reject
-file takes exactly that apostrophe off again: ``unneutralised(neutralised(cell)) == cell`` for every
-cell (property-tested), because a cell that already begins with apostrophes before a formula sign gets
-one more. Source: OWASP, "CSV Injection".
+A contact's name may well be ``=HYPERLINK(...)``, and so may the name of a processing activity. It is kept as given,
+but a file that is made to be opened in a spreadsheet gets a leading apostrophe there, which turns it into text.
+``unneutralised(neutralised(cell)) == cell`` for every cell (property-tested), because a cell that already begins with
+apostrophes before a formula sign gets one more. Source: OWASP, "CSV Injection".
 """
 
 from __future__ import annotations

@@ -1,0 +1,82 @@
+"""`lethe trail export`: a section of the audit trail as one file, for auditors and their tools."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from api.cli.files import new_file, require_out
+from api.cli.options import ACTOR, AccountOption, JsonFlag, ledger_of
+from api.cli.output import Output, counted
+from api.cli.trail import moment
+from audit.trail.export import TrailExport
+from audit.trail.lines import Form
+from audit.trail.section import WINDOW_POSITIONS, section_of
+
+trail = typer.Typer(help="Export the audit trail.")
+
+
+@trail.command("export")
+def export_trail(
+    form: Annotated[Form, typer.Option("--format", help="ndjson holds the entries byte for byte.")] = "ndjson",
+    since: Annotated[
+        str | None, typer.Option("--from", help="Recorded at or after this time (ISO 8601, UTC).", show_default=False)
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="Recorded before this time (ISO 8601, UTC).", show_default=False)
+    ] = None,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(help="A topic, such as consent.granted.v1, or how it begins: consent. May be repeated."),
+    ] = None,
+    after: Annotated[int, typer.Option(min=0, help="Go on after this position.")] = 0,
+    opened: Annotated[
+        bool,
+        typer.Option("--open", help="Open the sealed parts of persons' own events as well; that is recorded."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where to write it. Else: standard output.", show_default=False),
+    ] = None,
+    account: AccountOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Export the events of a section of the log, in its order, as CSV or NDJSON. Memory does not grow with it.
+
+    Sealed parts are named and stay closed, unless --open is given. That something was exported is recorded.
+    """
+    output = Output(as_json)
+    require_out(out, as_json=as_json)
+    with ledger_of(account) as (_, ledger), ExitStack() as stack:
+        ledger.account()
+        section = section_of(ledger, kinds=topic or (), since=moment(since), until=moment(until), after=after)
+        export = TrailExport(ledger, section, form, opened=opened, actor=ACTOR)
+        file: BinaryIO = sys.stdout.buffer if out is None else stack.enter_context(new_file(out))
+        bar = stack.enter_context(output.progress("Exporting", section.last - section.after))
+        written = 0
+        for block in stack.enter_context(closing(export.blocks())):
+            written += file.write(block)
+            bar.advance(WINDOW_POSITIONS)
+        file.flush()
+    if out is None:
+        output.note(_said(export))
+        return
+    answer = {
+        "file": str(out),
+        "format": form,
+        "entries": export.entries,
+        "opened": export.opened,
+        "bytes": written,
+        "sha256": export.digest,
+        "next": section.last,
+    }
+    output.answer(answer, f"Wrote {out}: {_said(export)}")
+
+
+def _said(export: TrailExport) -> str:
+    opened = f", {counted(export.opened, 'sealed field')} opened" if export.opened else ""
+    return f"{counted(export.entries, 'event')}{opened}. To go on from here: --after {export.section.last}"
