@@ -12,6 +12,7 @@ from api.cli.failures import CommandFailed, ExitCode
 from api.cli.options import ACTOR, AccountOption, AddressFileOption, EmailOption, JsonFlag, addresses, ledger_of
 from api.cli.output import Output
 from api.cli.trail import event_as_dict, event_row, pages
+from api.standing import standing_as_dict
 from domain.ids import from_micros
 from domain.personal import Erased
 from domain.standing import Standing
@@ -38,7 +39,7 @@ def show_subject(
         raise CommandFailed(ExitCode.USAGE, "one_address", "Look at one person at a time; each look is recorded.")
     with ledger_of(account) as (_, ledger):
         ledger.account()
-        row = _person(ledger, asked[0])
+        row = living_person(ledger, asked[0])
         stream = UUID(bytes=row.person.subject)
         found = list(pages(ledger, Question(email=asked[0]), opened=True, events_max=EVENTS_SHOWN_MAX))
         opened = sum(page.opened for page in found)
@@ -47,7 +48,7 @@ def show_subject(
     identity = _identity(history)
     if as_json:
         events = [event_as_dict(event) for event in history]
-        output.line({"subject_id": stream, "identity": identity, **_standing(row.standing), "events": events})
+        output.line({"subject_id": stream, "identity": identity, **standing_as_dict(row.standing), "events": events})
         return
     _show(output, stream, identity, row.standing, history)
 
@@ -72,7 +73,8 @@ def _show(
     output.table(["position#", "occurred", "what", "details"], [event_row(event) for event in history])
 
 
-def _person(ledger: Ledger, email: str) -> StandingRow:
+def living_person(ledger: Ledger, email: str) -> StandingRow:
+    """The living person with this address. Raises `CommandFailed`."""
     row = ledger.person(email)
     if row is None:
         listed = bool(ledger.suppressions.look_up([email])[0].entries)
@@ -96,29 +98,6 @@ def _flattened(identity: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield from ((str(key), str(held)) for key, held in value.items())
         else:
             yield name.replace("_", " "), str(value)
-
-
-def _standing(standing: Standing) -> dict[str, Any]:
-    return {
-        "permissions": [
-            {
-                "purpose": key.partition("|")[0],
-                "channel": key.partition("|")[2],
-                "status": word.status,
-                "basis": word.basis,
-                "since": from_micros(word.occurred_at),
-                "position": word.position,
-                "evidenced": word.evidenced,
-                "imported": word.imported,
-            }
-            for key, word in standing.permissions.items()
-        ],
-        "noes": [
-            {"cause": no.cause, "scope": no.scope, "since": from_micros(no.occurred_at), "position": no.position}
-            for no in standing.noes
-        ],
-        "restricted": standing.restricted_position is not None,
-    }
 
 
 def _permissions(standing: Standing) -> Iterator[tuple[object, ...]]:

@@ -8,6 +8,6 @@ The rows are starting facts, not legal advice, and are to be checked before they
 """
 
 from domain.law.rows import LawError
-from domain.law.rules import OptOutLimit, Regime, RuleSet, rules_named, rules_on
+from domain.law.rules import OptOutLimit, Regime, RuleSet, law_with, rules_named, rules_on
 
-__all__ = ["LawError", "OptOutLimit", "Regime", "RuleSet", "rules_named", "rules_on"]
+__all__ = ["LawError", "OptOutLimit", "Regime", "RuleSet", "law_with", "rules_named", "rules_on"]

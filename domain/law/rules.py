@@ -121,6 +121,11 @@ def packaged_texts() -> dict[str, str]:
     return {c.FILE: folder.joinpath(c.FILE).read_text(encoding="utf-8") for c in ROW_CLASSES}
 
 
+def law_with(texts: Mapping[str, str]) -> Law:
+    """The law with some of its files in other words, given as name -> text. Raises `LawError` for what is no law."""
+    return Law({**packaged_texts(), **texts})
+
+
 @lru_cache(maxsize=_DAYS_CACHED_MAX)
 def rules_on(day: date) -> RuleSet:
     """The rules in force on a day (UTC)."""

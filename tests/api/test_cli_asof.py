@@ -1,0 +1,123 @@
+"""`lethe subject as-of` and `lethe replay`, and the same question over HTTP."""
+
+from __future__ import annotations
+
+import csv
+import json
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from api.bootstrap import Instance
+from domain.access import ExportProduced, PersonalDataViewed
+from domain.law.rules import packaged_texts
+from ledger.application import Ledger
+from tests.api.cli_support import CommandLine
+from tests.api.conftest import Api
+
+pytestmark = pytest.mark.store
+
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+
+
+@pytest.fixture
+def lethe(instance: Instance, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """Two contacts, of whom ann consented, and a campaign that asked for both."""
+    line = CommandLine(instance, ledger, tmp_path, monkeypatch)
+    line("contacts", "import", line.file("list.csv", "email,country", "ann@example.com,DE", "bob@example.com,DE"))
+    line("consents", "import", line.file("yes.csv", "email,purpose,action", "ann@example.com,newsletter,grant"))
+    line("authorise", line.campaign(), line.file("to", "ann@example.com", "bob@example.com"), code=0)
+    return line
+
+
+def opted_out(lethe: CommandLine) -> str:
+    """A law file under which nobody has to be asked."""
+    text = packaged_texts()["regimes.toml"].replace('marketing = "opt-in"', 'marketing = "opt-out"')
+    return str(lethe.file("regimes.toml", text))
+
+
+def test_the_past_is_shown_and_that_it_was_looked_at_is_recorded(lethe: CommandLine) -> None:
+    """Given a consent of today, when yesterday and today are asked, each is answered, and each look is a fact."""
+    ask = ("subject", "as-of", "--email", "ann@example.com", "--purpose", "newsletter")
+    before = lethe.json(*ask, "--on", "2026-01-01")
+    now = lethe.json(*ask, "--on", TOMORROW)
+    assert (before["known"], before["decision"]["rule"]) == (False, "unknown_recipient")
+    assert (now["known"], now["decision"]["rule"]) == (True, "consent")
+    assert now["permissions"][0]["purpose"] == "newsletter"
+    assert lethe.topics().count(PersonalDataViewed.TOPIC) == 2
+    assert "consent" in lethe(*ask, "--on", TOMORROW, "--meaning", "occurred")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (("--on", "yesterday"), "Write a day as", 2),
+        (("--on", TOMORROW, "--meaning", "guessed"), "recorded or occurred", 2),
+        (("--on", TOMORROW, "--purpose", "Not A Purpose!"), "purpose", 1),
+    ],
+)
+def test_wrong_questions_are_answered_with_what_to_do(
+    lethe: CommandLine, arguments: tuple[str, ...], said: str, code: int
+) -> None:
+    """Given a day, meaning or purpose that cannot be, then the answer says how to write it."""
+    lethe("subject", "as-of", "--email", "ann@example.com", *arguments, code=code)
+    assert said in lethe.said
+
+
+def test_a_replay_lists_what_would_differ_and_names_nobody_unasked(lethe: CommandLine) -> None:
+    """Given other rules, when sends are replayed into a file, then the file is private and names persons on request."""
+    rules = opted_out(lethe)
+    plain, opened = lethe.folder / "plain.csv", lethe.folder / "opened.ndjson"
+    found = lethe.json("replay", "--rules", rules, "--out", plain)
+    assert (found["decided_again"], found["differences"]) == (2, {"would_be_allowed": 1})
+    assert stat.S_IMODE(plain.stat().st_mode) == 0o600
+    rows = list(csv.DictReader(plain.read_text().splitlines()))
+    assert [(row["rule"], row["other_rule"]) for row in rows] == [("no_consent", "opt_out_regime")]
+    assert "subject" not in rows[0]
+    assert "bob" not in plain.read_text()
+    lethe("replay", "--rules", rules, "--out", opened, "--open")
+    assert json.loads(opened.read_text())["email"] == "bob@example.com"
+    topics = lethe.topics()
+    assert topics.count(ExportProduced.TOPIC) == 2
+    assert topics.count(PersonalDataViewed.TOPIC) == 1
+
+
+def test_the_rules_of_a_day_replay_as_they_were(lethe: CommandLine) -> None:
+    """Given the rules of today's law by date, when today's sends are replayed, then nothing differs."""
+    found = lethe.json("replay", "--rules", "2026-01-01", "--from", "2026-01-01", "--to", TOMORROW)
+    assert (found["decisions"], found["decided_again"], found["differences"]) == (2, 2, {})
+    assert lethe.json("replay", "--rules", "2026-01-01", "--to", "2026-01-02")["decided_again"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said", "code"),
+    [
+        ("rules.toml", "", "keeps its name", 2),
+        ("regimes.toml", "[[row]]\nregime = 1\n", "regime", 1),
+        ("regimes.toml", "not toml", "regimes.toml", 1),
+    ],
+)
+def test_what_is_no_law_is_refused_with_the_reason(
+    lethe: CommandLine, name: str, text: str, said: str, code: int
+) -> None:
+    """Given a file that is no law, when it is named as rules, then the refusal says why and nothing is replayed."""
+    lethe("replay", "--rules", lethe.file(name, text), code=code)
+    assert said in lethe.said
+
+
+def test_the_past_over_http_is_for_officers(api: Api) -> None:
+    """Given a known person, when an officer asks about today it is answered and recorded; others are turned away."""
+    api.add("anna@example.com")
+    asked = {"email": "anna@example.com", "at": "2100-01-01T00:00:00Z", "purpose": "newsletter"}
+    answer = api.post("/v1/standing/as-of", asked, scope="officer")
+    assert (answer["known"], answer["decision"]["rule"]) == (True, "consent")
+    early = api.post("/v1/standing/as-of", asked | {"at": "2001-01-01T00:00:00Z"}, scope="officer")
+    assert (early["known"], early["permissions"]) == (False, [])
+    refused = [
+        api.call("POST", "/v1/standing/as-of", asked, scope="auditor"),
+        api.call("POST", "/v1/standing/as-of", asked | {"email": "ghost@example.com"}, scope="officer"),
+        api.call("POST", "/v1/standing/as-of", asked | {"meaning": "guessed"}, scope="officer"),
+    ]
+    assert [answer.status_code for answer in refused] == [403, 404, 422]
