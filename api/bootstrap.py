@@ -11,13 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from threading import Lock
+from threading import Event, Lock
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
 from api.settings import Settings
+from audit.log.attesting import ask_witnesses
+from audit.log.calls import Caller
+from audit.log.rounds import Rounds
+from audit.log.sequencer import Sequencer
+from audit.log.timestamps import Stamping, TimestampAuthority
+from audit.log.witness_policy import WitnessPolicy
 from domain.law import rules_on
 from ledger.application import Ledger, LedgerServices
 from ledger.backup.gate import (
@@ -87,6 +93,9 @@ class Instance:
     server: EmbeddedPostgres | None
     custody: Custody
     watch: GateWatch
+    sequencer: Sequencer
+    witnesses: WitnessPolicy
+    timestamp_authority: TimestampAuthority | None
     _ledgers: dict[UUID, Ledger] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -166,6 +175,29 @@ def make_worker(instance: Instance) -> Worker:
     return Worker(instance.services.writer, instance.ledger, chores=chores, poll_seconds=poll_seconds)
 
 
+def make_work(instance: Instance) -> dict[str, Callable[[Event], None]]:
+    """What a worker process does until it is stopped, each in a thread of its own: nothing of it waits for the rest."""
+    return {
+        "worker": make_worker(instance).run,
+        "sequencer": lambda stop: instance.sequencer.run(stop, gate=instance.watch.look),
+        **{rounds.name: rounds.run for rounds in make_rounds(instance)},
+    }
+
+
+def make_rounds(instance: Instance) -> list[Rounds]:
+    """What is asked of others about checkpoints: of witnesses, and of a timestamp authority, where any is named."""
+    writer, policy, authority = instance.services.writer, instance.witnesses, instance.timestamp_authority
+    rounds = []
+    if policy.witnesses:
+        post = Caller()
+        rounds.append(
+            Rounds("witnesses", writer, instance.ledger, lambda ledger: ask_witnesses(ledger, policy, post))
+        )
+    if authority is not None:
+        rounds.append(Rounds("timestamps", writer, instance.ledger, Stamping(authority, Caller())))
+    return rounds
+
+
 def one_day_of_work(instance: Instance) -> Callable[[Sequence[Ledger]], None]:
     """What workers do for some accounts in the course of a day, all at once: for simulated time."""
     horizon, schedule = Horizon(instance.services), RetentionSchedule()
@@ -181,6 +213,7 @@ def one_day_of_work(instance: Instance) -> Callable[[Sequence[Ledger]], None]:
             finish_erasures(ledger)
             run_daily(ledger)
             schedule(ledger)
+            instance.sequencer.publish_tenant(ledger)
 
     return work
 
@@ -251,6 +284,8 @@ def _wired(
 ) -> Iterator[Instance]:
     provider = make_provider(settings)
     require_horizon(settings.epoch_days, settings.epoch_kept_days, provider.delay_days)
+    witnesses = WitnessPolicy.parse(settings.witnesses, settings.witnesses_needed)
+    authority = TimestampAuthority.parse(settings.timestamp_url, settings.timestamp_roots)
     custody = Custody(settings.folders_for_custody())
     size = settings.pool_connections_max
     writer = Pool(urls.writer, application=application, size_max=size)
@@ -271,8 +306,11 @@ def _wired(
     )
     set_aside = SettingAside(writer, lambda tenant: instance.ledger(tenant))  # noqa: PLW0108  made after the watch
     watch = GateWatch(writer, services.vault, custody, set_aside)
+    sequencer = Sequencer(writer, custody, lambda tenant: instance.ledger(tenant), settings.log_origin)  # noqa: PLW0108
     try:
-        instance = Instance(settings, services, rebuilder, vault_pool, urls, server, custody, watch)
+        instance = Instance(
+            settings, services, rebuilder, vault_pool, urls, server, custody, watch, sequencer, witnesses, authority
+        )
         services.vault.minimums = Minimums(
             lambda tenant: minimum_months(instance.held_ledger(tenant)), real_time=clock is _utc_now
         )

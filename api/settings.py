@@ -72,6 +72,29 @@ class Settings(BaseSettings):
     packs_dir: Path | None = Field(
         default=None, description="A folder with policy packs of your own (*.toml), beside those that ship."
     )
+    log_origin: str = Field(
+        default="lethe.localhost",
+        pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9.:-]*[A-Za-z0-9])?(?:/[A-Za-z0-9._~-]+)*$",
+        max_length=200,
+        description="The house's part of every log's name, as HOST or HOST/PATH: who checks a log knows it by that.",
+    )
+    log_public: bool = Field(
+        default=True,
+        description="Whether checkpoints and hash tiles are served to everybody, or to the account's auditors only.",
+    )
+    witnesses: list[str] = Field(
+        default_factory=list,
+        description="Witnesses that cosign checkpoints: verifier key, a space, and the address they are asked at.",
+    )
+    witnesses_needed: int = Field(
+        default=0, ge=0, description="How many of the witnesses must have cosigned a checkpoint before it is served."
+    )
+    timestamp_url: str | None = Field(
+        default=None, description="The RFC 3161 authority that stamps checkpoints, daily and after each destruction."
+    )
+    timestamp_roots: Path | None = Field(
+        default=None, description="A file (PEM) with the root certificates that the authority's tokens must lead to."
+    )
     environment: Literal["laptop", "production"] = Field(
         default="laptop", description="In production, logs are JSON and the embedded server is refused."
     )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from bench import bulk, check, erasure, growth, memory, report, rolling, singles, views
+from bench import bulk, check, erasure, fsck, growth, memory, proving, publishing, report, rolling, singles, views
 from bench.budgets import BY_NAME, Line
 from bench.stand import NORMAL, QUICK, SOAK, Sizes, Stand, raised
 
@@ -41,8 +41,11 @@ PARTS = (
     Part("projections", views.measure, ("projections_vs_stock_runner", "rebuild_events_per_second")),
     Part("erasure", erasure.measure_persons, ("erase_person_large_vs_small",)),
     Part("months", erasure.measure_months, ("destroy_month_large_vs_small",)),
+    Part("publishing", publishing.measure, ("authorise_beside_publishing", "publishing_lag_seconds")),
     Part("memory", memory.measure, ("memory_peak_mb",)),
     Part("rolling", rolling.measure, ("roll_memory_peak_mb",)),
+    Part("proofs", proving.measure, ("proof_p99_ms",)),
+    Part("fsck", fsck.measure, ("fsck_events_per_second", "fsck_memory_large_vs_small")),
     Part("growth", growth.measure, ("growth_large_vs_small",)),
 )
 

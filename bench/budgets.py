@@ -62,7 +62,12 @@ BUDGETS: Final[tuple[Budget, ...]] = (
     Budget("rebuild_events_per_second", "at_least", 50_000.0, "rebuild of a projection"),
     Budget("erase_person_large_vs_small", "at_most", 2.0, "time until a person of many events is unreachable"),
     Budget("destroy_month_large_vs_small", "at_most", 2.0, "time until a month of many events is unreachable"),
+    Budget("proof_p99_ms", "at_most", 5.0, "a proof over HTTP from a long log, 99th percentile"),
+    Budget("fsck_events_per_second", "at_least", 100_000.0, "check of a whole log, in one process"),
+    Budget("fsck_memory_large_vs_small", "at_most", 1.1, "memory of that process on a long log, against a short one"),
     Budget("growth_large_vs_small", "at_least", 0.8, "bulk authorisation on a long log", soak=True),
+    Budget("authorise_beside_publishing", "at_least", 0.9, "bulk authorisation beside publishing, against alone"),
+    Budget("publishing_lag_seconds", "at_most", 2.0, "from the last commit until it is published, at full speed"),
     Budget("memory_peak_mb", "at_most", 300.0, "memory of a process that authorises a stream"),
     Budget("roll_memory_peak_mb", "at_most", 300.0, "memory of a process that rolls the epoch"),
 )

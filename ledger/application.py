@@ -23,7 +23,7 @@ from eventsourcing.utils import Environment
 
 from domain import account as accounts
 from domain import campaign as campaigns
-from domain.access import AccessRefused, PersonalDataViewed
+from domain.access import AccessRefused, ExportProduced, PersonalDataViewed
 from domain.account import Account, AccountOpened, ApiKeyIssued, ApiKeyRevoked
 from domain.campaign import Campaign, CampaignClosed, CampaignRegistered, Kind
 from domain.facts import Fact
@@ -40,6 +40,7 @@ from ledger.desk import DeskTools
 from ledger.due_clock import DueClock
 from ledger.erasures import ErasureDesk
 from ledger.errors import KeyDestroyed, UnknownAccount, UnknownCampaign
+from ledger.exports import ExportDesk
 from ledger.feedback import FeedbackDesk
 from ledger.fingerprints import Fingerprinter
 from ledger.group_commit import GroupCommitter
@@ -53,6 +54,7 @@ from ledger.mapper import SealingMapper
 from ledger.ports import Clock, StandingBook
 from ledger.recorder import LedgerFactory, ReaderPool, TenantRecorder
 from ledger.recording import RecordDesk
+from ledger.registers import RegisterDesk
 from ledger.standing_row import StandingRow
 from ledger.streams import next_version
 from ledger.subjects import Act, Outcome, SubjectDesk
@@ -135,6 +137,8 @@ class Ledger(Application[UUID]):
         self.accounts = AccountDesk(tools)
         self.holders = HolderDesk(tools, accounts=self.accounts)
         self.records = RecordDesk(tools, parts=self.parts)
+        self.registers = RegisterDesk(tools, reader=services.reader)
+        self.exports = ExportDesk(tools)
         self._single = GroupCommitter[Act, Outcome](lambda acts: self.subjects.act(acts)[0])
         self._account: Account | None = None
         self._account_until = 0.0
@@ -340,6 +344,13 @@ class Ledger(Application[UUID]):
     def record_view(self, what: str, *, subject: UUID | None, parts_opened: int, actor: str) -> None:
         """Note that personal data was read (I8); durable before the data is handed out."""
         fact = PersonalDataViewed(what=what, subject=subject, parts_opened=parts_opened)
+        self.save(self._headed(fact, self._new_id(), 1, actor))
+
+    def record_export(
+        self, kind: str, what: str, *, entries: int, opened: int, actor: str, digest: str | None = None
+    ) -> None:
+        """Note that something leaves the house (I8); durable before it is handed out. See `ExportProduced`."""
+        fact = ExportProduced(kind=kind, what=what, entries=entries, opened=opened, digest=digest)
         self.save(self._headed(fact, self._new_id(), 1, actor))
 
     def record_refusal(self, route: str, reason: str, *, key_id: str | None) -> None:

@@ -22,12 +22,26 @@ from typer.core import TyperGroup
 from api.cli.output import Output
 from api.imports.errors import ImportFileError
 from api.logs import places
+from audit.asof.moments import MomentRefused
+from audit.bundles.model import CannotBundle, LogBehind, NothingToBundle
+from audit.consents.acts import NothingSaid, TooManyActs
+from audit.log.errors import (
+    FolderRefused,
+    LogContradiction,
+    LogKeyRefused,
+    NoSuchPosition,
+    NothingPublished,
+    NotPublishedYet,
+)
+from audit.records.record import RecordRefused
 from domain.account import AccountRefused
 from domain.address import InvalidAddress
 from domain.adoption import AdoptionRefused
 from domain.campaign import CampaignNotOpen
 from domain.facts import UnknownTopic
 from domain.hold import HoldRefused
+from domain.law import LawError
+from domain.register import RegisterRefused
 from domain.scope import InvalidScope
 from domain.subject_commands import CommandRefused
 from ledger import errors as ledger
@@ -110,12 +124,20 @@ FAILURES: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
     (ledger.UnknownSubject, Failure(ExitCode.NOT_FOUND, "unknown_contact")),
     (ledger.UnknownHold, Failure(ExitCode.NOT_FOUND, "unknown_hold")),
     (UnknownCertificate, Failure(ExitCode.NOT_FOUND, "unknown_certificate")),
+    (NothingSaid, Failure(ExitCode.NOT_FOUND, "nothing_said")),
+    (TooManyActs, Failure(ExitCode.REFUSED, "too_many_acts")),
     (CertificateRefused, Failure(ExitCode.REFUSED, "certificate_refused")),
     (SignatureRefused, Failure(ExitCode.REFUSED, "signature_refused")),
     (ledger.HoldTooLate, Failure(ExitCode.TOO_LATE, "hold_too_late")),
     (ledger.GateShut, Failure(ExitCode.INCIDENT, "gate_shut")),
     (ledger.KeyMissing, Failure(ExitCode.INCIDENT, "key_missing")),
     (ledger.JournalLost, Failure(ExitCode.INCIDENT, "journal_lost")),
+    (LogContradiction, Failure(ExitCode.INCIDENT, "log_contradiction")),
+    (LogKeyRefused, Failure(ExitCode.REFUSED, "log_key_refused")),
+    (NothingPublished, Failure(ExitCode.REFUSED, "nothing_published")),
+    (NotPublishedYet, Failure(ExitCode.UNAVAILABLE, "not_published_yet")),
+    (NoSuchPosition, Failure(ExitCode.NOT_FOUND, "no_such_position")),
+    (FolderRefused, Failure(ExitCode.REFUSED, "folder_refused")),
     (ledger.TamperError, Failure(ExitCode.INCIDENT, "tampered")),
     (ledger.RollIncomplete, Failure(ExitCode.INCIDENT, "roll_incomplete")),
     (ErasureIncomplete, Failure(ExitCode.INCIDENT, "erasure_incomplete")),
@@ -130,6 +152,8 @@ FAILURES: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
     (ledger.ClocksApart, Failure(ExitCode.REFUSED, "clocks_apart")),
     (ledger.UnknownEpoch, Failure(ExitCode.NOT_FOUND, "unknown_epoch")),
     (RollRunning, Failure(ExitCode.REFUSED, "roll_running")),
+    (NothingToBundle, Failure(ExitCode.NOT_FOUND, "nothing_found")),
+    (LogBehind, Failure(ExitCode.UNAVAILABLE, "log_behind")),
     (ledger.LedgerError, Failure(ExitCode.REFUSED, "refused")),
     (ProjectionError, Failure(ExitCode.REFUSED, "refused")),
     (CommandRefused, Failure(ExitCode.REFUSED, "refused")),
@@ -139,6 +163,8 @@ FAILURES: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
     (PackInvalid, Failure(ExitCode.REFUSED, "policy_invalid")),
     (InvalidAddress, Failure(ExitCode.REFUSED, "invalid_address")),
     (InvalidScope, Failure(ExitCode.REFUSED, "invalid_scope")),
+    (MomentRefused, Failure(ExitCode.USAGE, "invalid_time")),
+    (LawError, Failure(ExitCode.REFUSED, "law_refused")),
     (ImportFileError, Failure(ExitCode.REFUSED, "unreadable_file")),
     (
         psycopg.errors.InsufficientPrivilege,
@@ -159,7 +185,9 @@ def failure_of(error: BaseException) -> tuple[Failure, str]:
     if isinstance(error, ValidationError) and error.title == "Settings":
         wrong = "; ".join(f"LETHE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False))
         return Failure(ExitCode.SETTINGS, "settings_refused"), f"A setting cannot be used. {wrong}."
-    if isinstance(error, HoldRefused | CommandRefused | AccountRefused | PlanRefused):
+    if isinstance(error, HoldRefused | CommandRefused | AccountRefused | PlanRefused | RegisterRefused | RecordRefused):
+        return Failure(ExitCode.REFUSED, error.reason), str(error)
+    if isinstance(error, CannotBundle) and not isinstance(error, NothingToBundle):
         return Failure(ExitCode.REFUSED, error.reason), str(error)
     for kind, failure in FAILURES:
         if isinstance(error, kind):
@@ -170,8 +198,9 @@ def failure_of(error: BaseException) -> tuple[Failure, str]:
 
 
 ORDER: Final = (
-    *("demo", "doctor", "account", "apikey", "contacts", "consents", "suppressions"),
-    *("campaign", "authorise", "feedback", "subject", "records", "events", "erase", "hold", "policy", "retention"),
+    *("demo", "doctor", "account", "apikey", "contacts", "consents", "consent", "suppressions"),
+    *("campaign", "authorise", "feedback", "subject", "records", "events", "trail", "erase", "hold"),
+    *("register", "processing", "policy", "retention"),
     *("serve", "worker", "migrate", "rebuild", "vault"),
 )
 

@@ -9,23 +9,33 @@ import typer
 
 from api.cli import (
     accounts,
+    asof,
     backups,
+    bundles,
     campaigns,
     certificates,
+    consent,
     demo,
     doctor,
     erasing,
+    fsck,
     holds,
     lists,
     policies,
+    processing,
+    proving,
     records,
+    registers,
     retention,
     service,
     simulating,
     subjects,
     suppressions,
     trail,
+    trail_export,
+    transparency,
     vault,
+    verifying,
 )
 from api.cli.failures import MEANINGS, FailingGroup
 
@@ -52,22 +62,33 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "erase": erasing.erase,
     "signing-key": certificates.signing_key,
     "events": trail.events,
+    "prove": proving.prove,
+    "receipt": bundles.receipt,
+    "replay": asof.replay,
     "rebuild": service.rebuild_projection,
     "backup": backups.backup,
     "restore": backups.restore,
     "reopen": backups.reopen,
+    "verify": verifying.verify,
     "doctor": doctor.doctor,
+    "fsck": fsck.fsck,
 }
 GROUPS: Final[dict[str, typer.Typer]] = {
     "account": accounts.accounts,
     "apikey": accounts.apikeys,
     "contacts": lists.contacts,
     "consents": lists.consents,
+    "consent": consent.consent,
     "campaign": campaigns.campaigns,
     "subject": subjects.subjects,
     "suppressions": suppressions.suppressions,
     "records": records.records,
+    "trail": trail_export.trail,
+    "log": transparency.log,
+    "bundle": bundles.bundles,
     "hold": holds.holds,
+    "register": registers.registers,
+    "processing": processing.processing,
     "policy": policies.policies,
     "retention": retention.retention,
     "vault": vault.vault,
@@ -75,6 +96,8 @@ GROUPS: Final[dict[str, typer.Typer]] = {
 }
 
 retention.retention.command("simulate")(simulating.simulate_pack)
+subjects.subjects.command("as-of")(asof.as_of)
+transparency.log.command("export")(proving.export)
 
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Final, Literal
 
@@ -13,7 +13,7 @@ import structlog
 import typer
 import uvicorn
 
-from api.bootstrap import Instance, embedded_server, embedded_urls, make_worker
+from api.bootstrap import Instance, embedded_server, embedded_urls, make_work
 from api.cli.checks import examine, failed
 from api.cli.checks_safety import HARD_CHECKS
 from api.cli.failures import CommandFailed, ExitCode
@@ -28,7 +28,7 @@ from projections.rebuild import REBUILDABLE, rebuild
 
 STOP_SECONDS_MAX: Final = 30  # a request under way may finish; then the server goes
 BACKLOG: Final = 2048
-ProjectionName = Literal["standing", "campaign_view", "change_feed"]
+ProjectionName = Literal["standing", "campaign_view", "change_feed", "observed"]
 
 log = structlog.get_logger("lethe.cli")
 
@@ -60,7 +60,7 @@ def serve(
 
 
 def run_worker(as_json: JsonFlag = False) -> None:
-    """Keep projections up to date and finish erasures, until stopped.
+    """Keep projections up to date, publish the logs and finish erasures, until stopped.
 
     Any number of workers may run.
     """
@@ -72,7 +72,10 @@ def run_worker(as_json: JsonFlag = False) -> None:
         signal.signal(number, lambda *_: stop.set())
     with instance_of(found) as instance:
         output.answer({"working": True}, "Working. Stop with Ctrl-C.")
-        make_worker(instance).run(stop)
+        work = make_work(instance)
+        worker = work.pop("worker")
+        with _beside(work, stop):
+            worker(stop)
 
 
 def migrate(as_json: JsonFlag = False) -> None:
@@ -137,7 +140,8 @@ def serve_instance(
 ) -> None:
     """Serve a running instance until interrupted. `ready` is told the URL once the port is ours."""
     config = server_config(create_app(instance), host=host, port=port)
-    with _listening(host, port) as listener, _working(instance, wanted=worker):
+    beside = make_work(instance) if worker else {}
+    with _listening(host, port) as listener, _beside(beside, threading.Event()):
         url = _url(listener)
         ready(url)
         _run(uvicorn.Server(config), listener)
@@ -181,15 +185,16 @@ def _url(listener: socket.socket) -> str:
 
 
 @contextmanager
-def _working(instance: Instance, *, wanted: bool) -> Iterator[None]:
-    if not wanted:
-        yield
-        return
-    stop = threading.Event()
-    thread = threading.Thread(target=make_worker(instance).run, args=(stop,), name="lethe-worker", daemon=True)
-    thread.start()
+def _beside(work: Mapping[str, Callable[[threading.Event], None]], stop: threading.Event) -> Iterator[None]:
+    """Each of these in a thread of its own for the length of the block."""
+    threads = [
+        threading.Thread(target=run, args=(stop,), name=f"lethe-{name}", daemon=True) for name, run in work.items()
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join(STOP_SECONDS_MAX)
+        for thread in threads:
+            thread.join(STOP_SECONDS_MAX)

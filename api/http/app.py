@@ -34,19 +34,26 @@ from api.http.routes import (
     account,
     account_holders,
     authorisations,
+    bundles,
     campaigns,
     certificates,
+    consent_documents,
     consents,
     contacts,
     erasures,
     events,
     feedback,
     holds,
+    log,
+    past,
     permissions,
     policy,
+    proofs,
     records,
+    registers,
     rights,
     suppressions,
+    trail,
 )
 from api.http.routes.health import health_endpoints
 
@@ -59,6 +66,7 @@ STREAMS: Final = 16
 
 # The permission check comes first: routes are tried in order, and this one is asked most.
 OPERATIONS: Final[tuple[Operation, ...]] = (
+    *past.OPERATIONS,
     *permissions.OPERATIONS,
     *contacts.OPERATIONS,
     *consents.OPERATIONS,
@@ -72,6 +80,11 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *certificates.OPERATIONS,
     *holds.OPERATIONS,
     *events.OPERATIONS,
+    *trail.OPERATIONS,
+    *consent_documents.OPERATIONS,
+    *bundles.OPERATIONS,
+    *proofs.OPERATIONS,
+    *registers.OPERATIONS,
     *policy.OPERATIONS,
     *account.OPERATIONS,
     *account_holders.OPERATIONS,
@@ -157,6 +170,7 @@ def _add_routes(app: FastAPI, desk: Desk, metrics: Metrics) -> None:
                 openapi_extra=operation_details(operation),
             )
         )
+    app.router.routes.extend(log.log_routes(desk))
     for path, endpoint in health_endpoints(desk.instance, metrics).items():
         app.add_route(path, endpoint, include_in_schema=False)
     app.add_route("/docs", docs_endpoint(lambda: openapi_document(app)), include_in_schema=False)

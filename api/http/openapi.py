@@ -38,6 +38,8 @@ TAGS: Final = {
     "certificates": "Certificates of destruction.",
     "holds": "What must not be destroyed while a matter is open.",
     "events": "The audit trail.",
+    "log": "The transparency log, by which others check the audit trail.",
+    "registers": "What the account states about its processing, and records of processing (GDPR Art. 30).",
     "policy": "The policy that the account lives under, and how it is kept.",
     "account": "The end of an account, and taking it up again.",
 }
@@ -92,12 +94,14 @@ def components(operations: Sequence[Operation]) -> dict[str, Any]:
 
 
 def _answer(operation: Operation) -> dict[str, Any]:
-    content = {JSON: {"schema": _ref(operation.answer)}}
+    content: dict[str, Any] = {} if operation.answer is None else {JSON: {"schema": _ref(operation.answer)}}
     if operation.streamed is not None:
         content[NDJSON] = {"schema": _ref(operation.streamed)}
     for media_type in operation.media_types:
         content[media_type] = {"schema": {"type": "string", "format": "binary"}}
-    answer: dict[str, Any] = {"description": (operation.answer.__doc__ or "").strip(), "content": content}
+    told = operation.answer or operation.streamed
+    said = (told.__doc__ if told else None) or operation.summary
+    answer: dict[str, Any] = {"description": said.strip(), "content": content}
     if operation.keyed:
         answer["headers"] = {
             "Idempotency-Replayed": {

@@ -74,7 +74,7 @@ class Operation:
     """One endpoint.
 
     `ndjson` is the model of a line where NDJSON is taken, `streamed` that of a line where it is answered;
-    `media_types` are others that the answer can be had in.
+    `media_types` are others that the answer can be had in; `answer` is None where it cannot be had as JSON.
     """
 
     method: str
@@ -86,7 +86,7 @@ class Operation:
     scopes: frozenset[str]
     respond: Callable[[Call], Awaitable[Response]]
     body: type[BaseModel] | None
-    answer: type[BaseModel]
+    answer: type[BaseModel] | None
     status: int
     ndjson: type[BaseModel] | None = None
     rows: tuple[type[BaseModel], ...] = ()

@@ -18,10 +18,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.http.strict_json import MalformedJson
+from audit.bundles.model import BundleErased, CannotBundle, LogBehind, NothingToBundle
+from audit.consents.acts import NothingSaid, TooManyActs
+from audit.log import errors as log_errors
+from audit.records.record import RecordRefused
 from domain.account import AccountRefused
 from domain.address import InvalidAddress
 from domain.campaign import CampaignNotOpen
 from domain.hold import HoldRefused
+from domain.register import RegisterRefused
 from domain.scope import InvalidScope
 from domain.subject_commands import CommandRefused
 from ledger import errors as ledger_errors
@@ -83,6 +88,12 @@ HOLD_TOO_LATE = _type(
     "The hold comes too late",
     "What it speaks of was intended for destruction first; `certificate` names it as long as anything leads there.",
 )
+ERASED = _type(
+    "erased",
+    410,
+    "Nothing leads there any more",
+    "What was asked for was erased, or its time is over. What was handed out before stays valid.",
+)
 CURSOR_TOO_OLD = _type(
     "cursor-too-old", 410, "The cursor is too old", "Start without a cursor and take the whole list once."
 )
@@ -130,6 +141,16 @@ ERRORS: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (ledger_errors.UnknownCampaign, NOT_FOUND),
     (ledger_errors.UnknownAccount, NOT_FOUND),
     (UnknownCertificate, NOT_FOUND),
+    (NothingSaid, NOT_FOUND),
+    (TooManyActs, CONFLICT),
+    (NothingToBundle, NOT_FOUND),
+    (BundleErased, ERASED),
+    (LogBehind, UNAVAILABLE),
+    (log_errors.NothingPublished, NOT_FOUND),
+    (log_errors.TileMissing, NOT_FOUND),
+    (log_errors.NoSuchPosition, NOT_FOUND),
+    (log_errors.NotPublishedYet, UNAVAILABLE),
+    (log_errors.LogContradiction, INCIDENT),
     (ledger_errors.UnknownHold, NOT_FOUND),
     (ledger_errors.UnknownSubject, UNKNOWN_RECIPIENT),
     (ledger_errors.IdempotencyMismatch, IDEMPOTENCY),
@@ -149,6 +170,9 @@ ERRORS: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (PackError, CONFLICT),
 )
 """From exceptions to problem types. Subclasses are covered by their parents; the first line that fits counts."""
+
+_CONFLICTS: Final = frozenset({"declared_already", "not_declared", "in_use", "before_the_account"})
+"""Reasons of registers and records that speak of how things stand, and not of the request."""
 
 _REFUSAL_TYPES: Final = {"unknown_recipient": UNKNOWN_RECIPIENT}
 _BY_STATUS: Final = {404: NOT_FOUND, 405: METHOD, 413: TOO_LARGE}
@@ -187,8 +211,13 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, HoldRefused):
         kind = CONFLICT if error.reason in ("hold_active", "hold_released") else INVALID
         return Problem(kind, str(error), {"reason": error.reason})
+    if isinstance(error, RegisterRefused | RecordRefused):
+        return Problem(CONFLICT if error.reason in _CONFLICTS else INVALID, str(error), {"reason": error.reason})
     if isinstance(error, CommandRefused):
         kind = _REFUSAL_TYPES.get(error.reason, CONFLICT)
+        return Problem(kind, str(error), {"reason": error.reason})
+    if isinstance(error, CannotBundle) and not isinstance(error, NothingToBundle | BundleErased):
+        kind = TOO_LARGE if error.reason in ("too_many_events", "too_many_streams") else CONFLICT
         return Problem(kind, str(error), {"reason": error.reason})
     if isinstance(error, HTTPException):
         return _of_status(error)

@@ -26,7 +26,7 @@ EVERY = [pytest.param(operation, id=operation.operation_id) for operation in OPE
 
 def attempt(api: Api, operation: Operation, **options: Any) -> Any:
     """The operation called with an empty body; who may not come in never gets as far as the body."""
-    path = operation.path.replace("{id}", UNKNOWN)
+    path = operation.path.replace("{id}", UNKNOWN).replace("{position}", "1")
     body: dict[str, Any] | None = {} if operation.body is not None else None
     return api.call(operation.method, path, body, **options)
 

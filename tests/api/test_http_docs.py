@@ -14,10 +14,16 @@ from api.http.problems import PROBLEM_TYPES
 from domain.permission import RULES
 from tests.api.conftest import Api
 
-WITHOUT_BODY = ("/v1/campaigns/{id}/closure", "/v1/account/termination", "/v1/account/reactivation")
+WITHOUT_BODY = (
+    "/v1/campaigns/{id}/closure",
+    "/v1/account/termination",
+    "/v1/account/reactivation",
+    "/v1/registers/seeds",
+)
 OPERATION_IDS = {
     "keepRecords",
     "checkPermission",
+    "standingAsOf",
     "reportPolicy",
     "addAccountHolder",
     "addContacts",
@@ -47,7 +53,20 @@ OPERATION_IDS = {
     "getCertificate",
     "deleteContacts",
     "getDeletion",
+    "declareRegisterEntries",
+    "amendRegisterEntries",
+    "retireRegisterEntry",
+    "seedRegisters",
+    "listRegisterEntries",
+    "getProcessingRecord",
+    "compareProcessingRecords",
     "searchEvents",
+    "proveEvent",
+    "makeBundle",
+    "makeReceipt",
+    "exportTrail",
+    "makeConsentRecords",
+    "makeConsentReceipt",
 }
 SCHEMA_WORDS = {"$ref", "type", "anyOf", "oneOf", "const", "enum", "properties", "title", "description"}
 

@@ -30,7 +30,12 @@ DESIGNED = [
     ("rebuild_events_per_second", "at_least", 50_000.0),
     ("erase_person_large_vs_small", "at_most", 2.0),
     ("destroy_month_large_vs_small", "at_most", 2.0),
+    ("proof_p99_ms", "at_most", 5.0),
+    ("fsck_events_per_second", "at_least", 100_000.0),
+    ("fsck_memory_large_vs_small", "at_most", 1.1),
     ("growth_large_vs_small", "at_least", 0.8),
+    ("authorise_beside_publishing", "at_least", 0.9),
+    ("publishing_lag_seconds", "at_most", 2.0),
     ("memory_peak_mb", "at_most", 300.0),
     ("roll_memory_peak_mb", "at_most", 300.0),
 ]

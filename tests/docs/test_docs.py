@@ -22,6 +22,7 @@ import domain.hold
 import domain.keys
 import domain.message
 import domain.records
+import domain.register
 import domain.restore
 import domain.subject
 import domain.suppression
@@ -35,9 +36,21 @@ from api.http.app import OPERATIONS, create_app, openapi_document
 from api.http.metrics import Metrics
 from api.http.problems import PROBLEM_TYPES
 from api.settings import Settings
+from audit.records.findings import FINDINGS
+from domain.category import CATEGORIES
 from domain.facts import TOPICS, personal_fields, plain_fields
 from domain.permission import ALLOWING_RULES, BASES, GRANT_REASONS, RULES
 from domain.personal import RETENTION_CLASSES
+from domain.register import DECLARED
+from domain.register_shape import (
+    FIELDS,
+    LAWFUL_BASES,
+    MEASURES,
+    MECHANISMS,
+    PARTY_ROLES,
+    RECIPIENT_KINDS,
+    ROLES,
+)
 from domain.subject_commands import EVIDENCE_KEYS
 from projections.campaign_view import KINDS
 from projections.rebuild import REBUILDABLE
@@ -51,6 +64,7 @@ EVENT_MODULES = (
     domain.keys,
     domain.message,
     domain.records,
+    domain.register,
     domain.restore,
     domain.subject,
     domain.suppression,
@@ -200,7 +214,8 @@ def test_every_path_is_documented(instance: Instance) -> None:
     page = reference("http")
     assert {name(row[0]) for row in table(page, "Operations").rows} == described
     undescribed = {getattr(route, "path", "") for route in app.routes} - {op.split()[1] for op in described}
-    assert {name(row[0]) for row in table(page, "For whoever runs the server").rows} == undescribed
+    documented = [row for heading in OUTSIDE_OF_THE_DOCUMENT for row in table(page, heading).rows]
+    assert {name(row[0]) for row in documented} == undescribed
 
 
 def test_problem_types_are_documented() -> None:
@@ -217,7 +232,7 @@ def test_curl_paths_exist() -> None:
     for page in pages():
         for block in code_blocks(page.read_text()):
             for line in re.findall(r"\bcurl .*", block):
-                path = re.search(r"(/v1/[\w/$-]*)", line)
+                path = re.search(r"(/v1/[\w/$-]*(?:\.\w+)?)", line)
                 assert path is not None, line
                 method = "POST" if re.search(r"--(?:json|data\S*) ", line) else "GET"
                 used.add((method, re.sub(r"\$\w+", "*", path[1])))
@@ -243,6 +258,20 @@ def test_metrics_are_documented() -> None:
     assert documented == kinds
 
 
+def test_findings_of_processing_records_are_documented() -> None:
+    """Given the page of records of processing, then it names each finding with its severity, and each code."""
+    page = reference("processing-records")
+    assert {name(row[0]): row[1] for row in table(page, "Findings").rows} == {
+        code: severity for code, (severity, _, _) in FINDINGS.items()
+    }
+    for kind, fact_class in DECLARED.items():
+        (row,) = (row for row in table(page, "The registers").rows if name(row[0]) == kind)
+        assert {*named(row[1]), *named(row[2])} == set(FIELDS[kind])
+        assert set(named(row[2])) == set(personal_fields(fact_class))
+    codes = {*PARTY_ROLES, *ROLES, *MECHANISMS, *RECIPIENT_KINDS, *LAWFUL_BASES, *MEASURES, *CATEGORIES}
+    assert [code for code in sorted(codes) if f"`{code}`" not in page] == []
+
+
 def test_projections_are_documented() -> None:
     """Given the page of projections, then it names what can be rebuilt and every kind that is counted."""
     page = reference("projections")
@@ -260,6 +289,9 @@ def test_tables_are_documented(instance: Instance) -> None:
             rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,)).fetchall()
         assert [table for (table,) in rows if f"`{table}`" not in text and table != "migration"] == []
 
+
+OUTSIDE_OF_THE_DOCUMENT = ("For whoever runs the server", "The transparency log")
+"""Headings on the HTTP page of what is no operation of the API."""
 
 UNITS = {"hours": 3600, "days": 86_400}
 

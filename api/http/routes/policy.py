@@ -10,6 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.http.bodies import Answer
+from api.http.forms import ACCEPT_PARTS_MAX, quality
 from api.http.operation import AUDITOR, OFFICER, Call, json_answer, operation
 from api.policy_page import CONTENT_POLICY, policy_json, policy_page
 from ledger.application import Ledger
@@ -21,8 +22,6 @@ from retention.policy.report import PolicyReport, Status, policy_report
 
 HTML: Final = "text/html"
 HEADERS: Final = {"Content-Security-Policy": CONTENT_POLICY, "Vary": "Accept", "Cache-Control": "no-store"}
-ACCEPT_PARTS_MAX: Final = 50
-"""Who needs it: a browser names about ten media types."""
 
 
 class KeptByAnswer(Answer):
@@ -115,19 +114,8 @@ def prefers_html(accept: str) -> bool:
     for part in accept.split(",", ACCEPT_PARTS_MAX)[:ACCEPT_PARTS_MAX]:
         media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
         if media_type in asked:
-            asked[media_type] = _quality(parameters)
+            asked[media_type] = quality(parameters)
     return asked["text/html"] > 0 and asked["text/html"] >= asked["application/json"]
-
-
-def _quality(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 OPERATIONS = (report_policy,)
