@@ -51,7 +51,7 @@ def consent_document(
     """
     words = words_of(ledger, email, purpose=purpose, opened=opened)
     country = ledger.account().country
-    processing = record_of(instance, ledger, actor=actor)
+    processing = record_of(instance, ledger, observing=False, actor=actor)
     gdpr = rules_on(processing.as_of.on).regime_of(country).name == GDPR_REGIME
     around = Surroundings(processing, country, gdpr)
     if kind == "receipt":

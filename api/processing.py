@@ -43,13 +43,20 @@ SELECT inet_server_addr() IS NULL, (SELECT version FROM pg_stat_ssl WHERE pid = 
 
 
 def record_of(
-    instance: Instance, ledger: Ledger, *, as_of: date | None = None, meaning: Meaning = "recorded", actor: str
+    instance: Instance,
+    ledger: Ledger,
+    *,
+    as_of: date | None = None,
+    meaning: Meaning = "recorded",
+    observing: bool = True,
+    actor: str,
 ) -> RecordsOfProcessing:
     """The record of an account as of the end of a day; where it names a natural person, that is recorded (I8).
 
-    Raises `RecordRefused`.
+    Without `observing` it holds what was declared only. Raises `RecordRefused`.
     """
-    made = records_of_processing(ledger, surroundings(instance), as_of=as_of, meaning=meaning)
+    around = surroundings(instance)
+    made = records_of_processing(ledger, around, as_of=as_of, meaning=meaning, observing=observing)
     persons = sum(party.person is not None for party in made.parties)
     if persons:
         ledger.record_view(WHAT, subject=None, parts_opened=persons, actor=actor)

@@ -9,34 +9,24 @@ their `StandingRow` from before and gives it as `also`. Whether the log itself i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from uuid import UUID
 
+from audit.asof.past_sends import campaigns_of, living, past_decisions
 from domain import subject as subjects
 from domain.campaign import Campaign
 from domain.facts import Fact, opened
-from domain.ids import month_of
-from domain.message import SendAuthorised
 from domain.scope import covers, is_transactional, purpose_scope
 from domain.suppression import SuppressionImposed, SuppressionLifted
 from ledger.application import Ledger
-from ledger.keys.keyring import LINK
-from ledger.keys.vault import TENANT_HOLDER, KeyName
-from ledger.link_generations import PastLinks
-from ledger.links import link_scope, message_id
 from ledger.standing_row import StandingRow
 
 ROWS_PER_PAGE = 2_000
-PERSONS_PER_PAGE = 500
 FINDINGS_MAX = 1_000
 """A log with more findings than this is broken; the rest would say nothing new."""
-
-SELECT_LIVING = """
-SELECT fingerprint FROM lethe.standing WHERE tenant_id = %s AND generation = %s AND fingerprint > %s
-ORDER BY fingerprint LIMIT %s
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +41,14 @@ class Finding:
 def check_no_send_after_no(ledger: Ledger, *, also: Iterable[StandingRow] = ()) -> list[Finding]:
     """Every authorisation that stands behind a covering "no" of its person which nothing had lifted; empty if none.
 
-    Looks at all living subjects of the account and at `also`, in pages of `PERSONS_PER_PAGE`.
+    Looks at all living subjects of the account, page by page, and at `also`.
     """
-    with ledger.services.writer.transaction() as connection:
-        generation = ledger.appender.read_head(connection).generation
-        campaigns = dict(ledger.services.book.campaigns(connection, ledger.tenant, generation))
+    generation, campaigns = campaigns_of(ledger)
     imposed = _imposed(ledger)
     findings: list[Finding] = []
-    for page in _living(ledger, generation, also):
-        for row, sends in _sends_of(ledger, campaigns, page):
+    for page in chain([list(also)], living(ledger, generation)):
+        for row, decisions in past_decisions(ledger, campaigns, page):
+            sends = [(decision.position, campaigns[decision.campaign]) for decision in decisions if decision.allowed]
             if not sends:
                 continue
             said = _said(ledger, row, imposed)
@@ -99,8 +88,6 @@ _TAKES_BACK = ("grant", "hand_lifted", "restriction_lifted")
 _SUBJECTS_OWN = ("objection", "complaint", "unsubscribed")
 _WORDS = ("withdrawal", "refusal")
 _BLOCKED_ONLY = ("suppressed_manual", "suppressed_legal", "restricted")
-
-Campaigns = dict[UUID, Campaign]
 
 
 def _standing_no(said: Sequence[_Word], campaign: Campaign, send_position: int) -> _Word | None:
@@ -216,67 +203,3 @@ def _list_time(fact: SuppressionImposed | SuppressionLifted) -> datetime:
         return fact.occurred_at
     since = fact.since if len(fact.since) > len("2026-11") else f"{fact.since}-01"
     return datetime.fromisoformat(since).replace(tzinfo=UTC)
-
-
-def _living(ledger: Ledger, generation: int, also: Iterable[StandingRow]) -> Iterator[list[StandingRow]]:
-    remembered = list(also)
-    if remembered:
-        yield remembered
-    last = b""
-    while True:
-        with ledger.services.writer.transaction() as connection:
-            values = (ledger.tenant, generation, last, PERSONS_PER_PAGE)
-            fingerprints = [bytes(row[0]) for row in connection.execute(SELECT_LIVING, values, binary=True)]
-            rows = ledger.services.book.read(connection, ledger.tenant, generation, fingerprints)
-        yield list(rows.values())
-        if len(fingerprints) < PERSONS_PER_PAGE:
-            return
-        last = fingerprints[-1]
-
-
-def _sends_of(
-    ledger: Ledger, campaigns: Campaigns, page: Sequence[StandingRow]
-) -> Iterator[tuple[StandingRow, list[tuple[int, Campaign]]]]:
-    """The authorisations of each person, as position and campaign, found by computing their message ids."""
-    owners: dict[UUID, tuple[int, Campaign]] = {}
-    links = PastLinks(ledger.services.vault, ledger.tenant)
-    links.ask(page)
-    for campaign_id, campaign in campaigns.items():
-        keys = [(month, key) for month in _months(ledger, campaign) if (key := _link_key(ledger, month)) is not None]
-        for number, row in enumerate(page):
-            for month, key in keys:
-                link = links.link_for(row, month)
-                if link is not None:
-                    stream = message_id(link_scope(link[0], key), campaign_id.bytes)
-                    owners[UUID(bytes=stream)] = (number, campaign)
-    sends: list[list[tuple[int, Campaign]]] = [[] for _ in page]
-    streams = list(owners)
-    for start in range(0, len(streams), ROWS_PER_PAGE):
-        for event in ledger.log.select_streams(streams[start : start + ROWS_PER_PAGE]):
-            if event.topic == SendAuthorised.TOPIC:
-                assert isinstance(event.originator_id, UUID)
-                number, campaign = owners[event.originator_id]
-                sends[number].append((event.position or 0, campaign))
-    yield from zip(page, sends, strict=True)
-
-
-def _months(ledger: Ledger, campaign: Campaign) -> list[str]:
-    """The link months that a campaign's messages can stand in: its own, or for ongoing ones all until now."""
-    if campaign.kind != "ongoing":
-        return [campaign.month(campaign.registered_at)]
-    months = []
-    year, month = campaign.registered_at.year, campaign.registered_at.month
-    if month == 1:  # The month before the first is probed as well.
-        year, month = year - 1, 12
-    else:
-        month -= 1
-    end = month_of(ledger.clock())
-    while (name := f"{year:04d}-{month:02d}") <= end:
-        months.append(name)
-        year, month = (year + 1, 1) if month == 12 else (year, month + 1)
-    return months
-
-
-def _link_key(ledger: Ledger, month: str) -> bytes | None:
-    name = KeyName(TENANT_HOLDER, LINK, month)
-    return ledger.keyring.find([name]).keys.get(name)

@@ -25,6 +25,8 @@ CLAUSE_PATTERN: Final = re.compile(r"[A-Za-z0-9][\w .,&()/§-]{0,59}")
 NAME_CHARACTERS_MAX: Final = 200
 WORDS_CHARACTERS_MAX: Final = 4_000
 """One text of an entry: a purpose or a measure takes some lines."""
+ENTRY_CHARACTERS_MAX: Final = 50_000
+"""All that one entry says: some twenty pages. Who needs it: whoever reads all registers of an account at once."""
 ITEMS_MAX: Final = 60
 """Of each list in an entry: categories, recipients, countries, measures. One event stays far below its size limit."""
 
@@ -126,6 +128,8 @@ def statement(kind: str, values: Mapping[str, Any], *, source: str | None = None
     checked = {name: checks[name](name, value) for name, value in values.items() if value is not None}
     made = DECLARED[kind](**checked, source=source)
     _require_together(made)
+    if len(str(values_of(made))) > ENTRY_CHARACTERS_MAX:
+        raise RegisterRefused("too_long", f"The texts of an entry have at most {ENTRY_CHARACTERS_MAX:,} characters.")
     return made
 
 

@@ -8,7 +8,7 @@ A terminated account goes on stating, because its record is owed for as long as 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from hashlib import blake2b
@@ -27,13 +27,19 @@ from ledger.recorder import ReaderPool, ledger_event
 REGISTER_EVENTS_MAX: Final = 20_000
 """Who needs it: a register that is read whole; an account that amends every day reaches it after fifty years."""
 
+REGISTER_ENTRIES_MAX: Final = 1_000
+"""Who needs it: whoever reads a register whole, with all its words. Retired entries count."""
+
+STATEMENTS_PER_READ: Final = 200
+"""Statements in memory at once; what they say is at most `ENTRY_CHARACTERS_MAX` each."""
+
 SELECT_REGISTER = """
 SELECT stream_id, version, topic, entry, sealed, position, recorded_at FROM lethe.event
-WHERE tenant_id = %s AND stream_id = %s ORDER BY tenant_id, stream_id, version
+WHERE tenant_id = %s AND stream_id = %s AND version > %s ORDER BY tenant_id, stream_id, version LIMIT %s
 """
 READ_REGISTER = """
 SELECT stream_id, version, topic, entry, sealed, position, recorded_at FROM lethe_read.event
-WHERE tenant_id = %s AND stream_id = %s ORDER BY version
+WHERE tenant_id = %s AND stream_id = %s AND version > %s ORDER BY version LIMIT %s
 """
 
 
@@ -59,11 +65,14 @@ class RegisterDesk(Desk):
         self._reader = reader
         self.stream = register_stream(tools.tenant)
 
-    def facts(self, *, words: bool = True) -> list[Fact]:
+    def facts(self, *, words: bool = True) -> Iterator[Fact]:
         """Everything that was ever stated, in the order in which the ledger learnt it; its words opened or not."""
-        with self._reader.tenant(self._tenant) as connection:
-            rows = connection.execute(READ_REGISTER, (self._tenant, self.stream), binary=True).fetchall()
-        return [self._mapper.open(ledger_event(row), personal=words) for row in rows]
+
+        def read(*page: Any) -> Sequence[tuple[Any, ...]]:
+            with self._reader.tenant(self._tenant) as connection:
+                return connection.execute(READ_REGISTER, page, binary=True).fetchall()
+
+        return self._told(read, words=words)
 
     def state(self, *, words: bool = True) -> Register:
         """The registers as they stand."""
@@ -88,16 +97,28 @@ class RegisterDesk(Desk):
             held = self._read(locked.connection)
             facts = self._headed(decide(held), held.version, locked.now, since, actor)
             locked.record([(self._mapper.draft(fact), fact.originator_version) for fact in facts], restricts=False)
-            changed = Changed(fold(facts, held), tuple(facts))
+            changed = Changed(_bounded(fold(facts, held), held), tuple(facts))
             if also is not None:
                 also(locked, changed)
         return changed
 
     def _read(self, connection: Connection[Any]) -> Register:
-        rows = connection.execute(SELECT_REGISTER, (self._tenant, self.stream), binary=True).fetchall()
-        if len(rows) >= REGISTER_EVENTS_MAX:
+        def read(*page: Any) -> Sequence[tuple[Any, ...]]:
+            return connection.execute(SELECT_REGISTER, page, binary=True).fetchall()
+
+        held = fold(self._told(read, words=True), NOTHING)
+        if held.version >= REGISTER_EVENTS_MAX:
             raise RegisterRefused("too_many", f"The registers hold {REGISTER_EVENTS_MAX:,} statements, the most.")
-        return fold((self._mapper.open(ledger_event(row)) for row in rows), NOTHING)
+        return held
+
+    def _told(self, read: Callable[..., Sequence[tuple[Any, ...]]], *, words: bool) -> Iterator[Fact]:
+        after = 0
+        while True:
+            rows = read(self._tenant, self.stream, after, STATEMENTS_PER_READ)
+            yield from (self._mapper.open(ledger_event(row), personal=words) for row in rows)
+            if len(rows) < STATEMENTS_PER_READ:
+                return
+            after = rows[-1][1]
 
     def _headed(self, facts: Sequence[Fact], version: int, now: datetime, since: date | None, actor: str) -> list[Fact]:
         moment = now if since is None else datetime.combine(since, time(), UTC)
@@ -117,3 +138,9 @@ class RegisterDesk(Desk):
             )
             for number, fact in enumerate(facts, 1)
         ]
+
+
+def _bounded(register: Register, before: Register) -> Register:
+    if len(register.entries) > max(REGISTER_ENTRIES_MAX, len(before.entries)):
+        raise RegisterRefused("too_many", f"The registers hold at most {REGISTER_ENTRIES_MAX:,} entries, ended or not.")
+    return register

@@ -61,8 +61,7 @@ B = TypeVar("B", bound=BaseModel)
 # Values ---------------------------------------------------------------------------------------------------------------
 
 
-def parse_moment(value: Any) -> datetime:
-    """A time with its offset, in UTC. Raises `ValueError`, which says how to write one."""
+def _moment(value: Any) -> datetime:
     if isinstance(value, str) and _is_moment(value):
         try:
             return datetime.fromisoformat(value.upper()).astimezone(UTC)
@@ -112,9 +111,7 @@ _is_day = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII).fullmatch
 _is_country = re.compile(r"[A-Za-z]{2}").fullmatch
 
 Moment = Annotated[
-    datetime,
-    BeforeValidator(parse_moment),
-    WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation"),
+    datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
 ]
 BirthDate = Annotated[str, AfterValidator(_past_date), WithJsonSchema({"type": "string", "format": "date"})]
 Country = Annotated[str, AfterValidator(_country), WithJsonSchema({"type": "string", "pattern": "^[A-Za-z]{2}$"})]

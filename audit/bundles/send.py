@@ -7,7 +7,8 @@
 
 The token is tied to the message by K_link, the person's link key of that month, which the receipt discloses: the
 message's id and the nonce in the token are two parts of one hash under it. K_link shows which other messages of the
-same month are the same person's, and nothing else. That the message's person is this subject is said by the house: on
+same month are the same person's, also once they are erased, and lets guesses of their order numbers and of a provider's
+event ids be tried; it opens nothing that is sealed. That the message's person is this subject is said by the house: on
 purpose nothing in the log ties the two (docs/adr/0033).
 """
 
@@ -246,7 +247,9 @@ def _words(claims: Mapping[str, Any], said: Mapping[str, Any]) -> tuple[str, ...
             f"The first {claims['before']} events of the person's own stream are here, up to the last one before the "
             f"decision. {follows}"
         ),
-        "The token that stands in the mail and the key that is disclosed here give the id of the message in the log."
+        "The token that stands in the mail and the key that is disclosed here give the id of the message in the log. "
+        "Whoever has this key and the log finds the person's other messages of that month too, also after the person "
+        "was erased."
         if "link" in claims
         else "Which mail this was is not shown here: its token and the link key were left out.",
     )

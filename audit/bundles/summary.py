@@ -53,6 +53,7 @@ NOT_SHOWN: Final[Mapping[str, Sequence[str]]] = {
             "on purpose nothing in the log ties the two."
         ),
         "What the suppression list said of the address: its entries name nobody that could be shown here.",
+        "That the message left while it was allowed, beyond the events that are here.",
     ),
 }
 """What a reader might take from a bundle of this kind, and must not."""

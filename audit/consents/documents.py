@@ -29,6 +29,7 @@ CONSENT_BASIS: Final = "consent"
 UNDETERMINED: Final = "und"
 """The language of a notice, where nobody recorded it (ISO 639-2)."""
 
+SAID_ALREADY: Final = "said_already"
 NOT_DECLARED: Final = "No activity of the register of processing rests on consent and says it."
 NO_CONTACT: Final = "The register names no contact of the controller."
 NO_NOTICE: Final = "What the person was shown was not recorded."
@@ -202,11 +203,14 @@ class _Maker:
         yield from (_reachable(self._nodes.recipient(recipient)) for recipient in named.values())
 
     def _statuses(self, said: Said, notices: Mapping[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        given = False
+        given = spoken = False
         for act in said.acts:
-            yield self._status(act, renewed=given) | {"dpv:hasNotice": notices[act.position]["@id"]}
-            if act.counts and not isinstance(act.fact, ConsentRequested):
-                given = isinstance(act.fact, ConsentGranted)
+            asked = isinstance(act.fact, ConsentRequested)
+            node = self._status(act, renewed=given) | {"dpv:hasNotice": notices[act.position]["@id"]}
+            # Who is asked again after they have spoken has taken nothing back by that.
+            yield node | {"lethe:withoutEffect": SAID_ALREADY} if asked and spoken else node
+            if act.counts and not asked:
+                given, spoken = isinstance(act.fact, ConsentGranted), True
 
     def _status(self, act: ConsentAct, *, renewed: bool) -> dict[str, Any]:
         fact = act.fact

@@ -3,17 +3,25 @@
 Witnesses and timestamp authorities are called here and nowhere else (urllib3). What they say is believed only where
 its signature is good, so their addresses may be plain HTTP. A redirect is not followed: an answer cannot lead this
 program to a place that nobody configured. Proxies from the environment are not used.
+
+A silence is bounded by the socket's timeout, and the whole call by a watch that closes the socket: whoever drips
+headers, a body or trailers would otherwise hold the one thread that asks for every account.
 """
 
 from __future__ import annotations
 
-import time
+import socket
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
 
 from audit.log.errors import NoAnswer
@@ -64,9 +72,21 @@ class Caller:
     def __init__(self) -> None:
         timeout = Timeout(connect=CONNECT_SECONDS_MAX, read=SILENCE_SECONDS_MAX)
         self._pool = urllib3.PoolManager(timeout=timeout, headers={"User-Agent": "lethe"})
+        self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
     def __call__(self, url: str, media_type: str, body: bytes, bytes_max: int) -> Answer:
         """POST. Raises `NoAnswer` where nothing came, or too much, or too slowly."""
+        late = NoAnswer(f"The answer did not end within {ANSWER_SECONDS_MAX:.0f} seconds.")
+        with _Watch() as watch:
+            try:
+                answer = self._asked(url, media_type, body, bytes_max)
+            except NoAnswer as failed:
+                raise (late if watch.late else failed) from None
+        if watch.late:  # A body that says no length ends rightly where its socket was closed.
+            raise late
+        return answer
+
+    def _asked(self, url: str, media_type: str, body: bytes, bytes_max: int) -> Answer:
         try:
             response = self._pool.request(
                 "POST",
@@ -91,11 +111,72 @@ class Caller:
 
 
 def _bounded(response: urllib3.BaseHTTPResponse, bytes_max: int) -> bytes:
-    deadline, held = time.monotonic() + ANSWER_SECONDS_MAX, bytearray()
+    held = bytearray()
     while piece := response.read1(PIECE_BYTES):
         held += piece
         if len(held) > bytes_max:
             raise NoAnswer(f"The answer is longer than {bytes_max:,} bytes.")
-        if time.monotonic() > deadline:
-            raise NoAnswer(f"The answer did not end within {ANSWER_SECONDS_MAX:.0f} seconds.")
     return bytes(held)
+
+
+_CALLING: Final = threading.local()
+"""The watch over the call that this thread makes."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Closes the socket of a call that lasts too long; `late` says that it did."""
+
+    late: bool = False
+    _socket: socket.socket | None = None
+    _timer: threading.Timer = field(init=False)
+
+    def __enter__(self) -> Self:
+        _CALLING.watch = self
+        self._timer = threading.Timer(ANSWER_SECONDS_MAX, self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        _CALLING.watch = None
+
+    def over(self, connected: socket.socket | None) -> None:
+        """Watch over this socket."""
+        self._socket = connected
+        if self.late:
+            self._close()
+
+    def _give_up(self) -> None:
+        self.late = True
+        self._close()
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            with suppress(
+                OSError
+            ):  # It may be gone already. The method of plain sockets leaves the state of TLS alone.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+class _Connection(HTTPConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:
+        _CALLING.watch.over(self.sock)
+        return super().getresponse()
+
+
+class _SecureConnection(HTTPSConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:
+        _CALLING.watch.over(self.sock)
+        return super().getresponse()
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection

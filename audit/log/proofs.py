@@ -78,6 +78,10 @@ def _covering(
         checkpoint = checkpoint_at(connection, tenant, size)
         if checkpoint is None:
             raise NoSuchPosition(f"No checkpoint of size {size} was published. Leave the size out for the newest one.")
+        newest = served(connection, tenant, policy)
+        if newest is None or newest.checkpoint.size < size:
+            # A proof under it would show a history that no witness has seen yet.
+            raise NotPublishedYet("The checkpoint of this size waits for witnesses. Ask again, or leave the size out.")
         found = as_served(connection, checkpoint, policy)
     if found is not None and 0 < position <= found.checkpoint.size:
         return found

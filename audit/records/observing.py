@@ -30,6 +30,9 @@ from projections.observed import SENDERS_TOLD, Counted, Seen, observed
 PLANS_READ_MAX: Final = 20_000
 """Who needs it: an account with a plan every day for fifty years."""
 
+PLANS_PER_READ: Final = 100
+"""Plans whose facts are in memory at once."""
+
 SELECT_PLANS: Final = """
 SELECT DISTINCT plan_id FROM lethe_read.destruction_intent WHERE tenant_id = %s ORDER BY plan_id LIMIT %s
 """
@@ -172,12 +175,14 @@ def retained(ledger: Ledger, moment: Moment) -> Retained:
 
 
 def _by_plan(ledger: Ledger, plans: list[UUID], moment: Moment) -> Iterable[list[Fact]]:
-    by_plan: dict[UUID, list[Fact]] = defaultdict(list)
-    for event in ledger.log.select_streams(plans):
-        fact = ledger.sealing.open(event, personal=False)
-        by_plan[fact.originator_id].append(fact)
-    for plan in plans:
-        yield moment.told(by_plan[plan])
+    for start in range(0, len(plans), PLANS_PER_READ):
+        some = plans[start : start + PLANS_PER_READ]
+        by_plan: dict[UUID, list[Fact]] = defaultdict(list)
+        for event in ledger.log.select_streams(some):
+            fact = ledger.sealing.open(event, personal=False)
+            by_plan[fact.originator_id].append(fact)
+        for plan in some:
+            yield moment.told(by_plan[plan])
 
 
 def _take_plan(facts: list[Fact], done: dict[tuple[str, str], _Done], found: Retained) -> None:

@@ -7,11 +7,12 @@ known today. Making a record opens the words of the registers, which are the acc
 from __future__ import annotations
 
 from datetime import date, timedelta
+from typing import Final
 
 from audit.asof.moments import Meaning, Moment
-from audit.records.declared import declared
+from audit.records.declared import Declared, declared
 from audit.records.findings import Compared, declared_by, find
-from audit.records.model import AsOf, Observed, RecordsOfProcessing
+from audit.records.model import AsOf, Observed, OldestKey, RecordsOfProcessing
 from audit.records.observing import categories, counted, end_of, living, oldest_keys, recipients, retained
 from audit.records.terms import Surroundings
 from domain import account as accounts
@@ -20,6 +21,8 @@ from domain.facts import opened
 from domain.register import fold
 from ledger.application import Ledger
 from projections.log import first_position_at
+
+NOT_OBSERVED: Final = Observed(counted_to=0, categories=(), recipients=(), enforced=(), oldest_keys=None)
 
 
 class RecordRefused(Exception):
@@ -31,9 +34,17 @@ class RecordRefused(Exception):
 
 
 def records_of_processing(
-    ledger: Ledger, surroundings: Surroundings, *, as_of: date | None = None, meaning: Meaning = "recorded"
+    ledger: Ledger,
+    surroundings: Surroundings,
+    *,
+    as_of: date | None = None,
+    meaning: Meaning = "recorded",
+    observing: bool = True,
 ) -> RecordsOfProcessing:
-    """The record of an account as of the end of a day (UTC), of today without one. Raises `RecordRefused`."""
+    """The record of an account as of the end of a day (UTC), of today without one. Raises `RecordRefused`.
+
+    Without `observing` it holds what was declared only: nothing is counted and nothing is found.
+    """
     made_at = ledger.clock()
     today = made_at.date()
     on = as_of or today
@@ -42,9 +53,9 @@ def records_of_processing(
     moment = Moment(end_of(on), meaning)
     account, name = _account(ledger, moment)
     terms = surroundings.policy_of(account)
-    now = on == today
+    now = on == today and observing
     # In the order in which they were said, for either meaning: a later word about the past corrects an earlier one.
-    stated = [fact for fact in ledger.registers.facts() if moment.covers(fact)]
+    stated = (fact for fact in ledger.registers.facts() if moment.covers(fact))
     said = declared(
         fold(stated),
         terms,
@@ -52,19 +63,9 @@ def records_of_processing(
         account.country,
         surroundings.contradicted if now else lambda _: None,
     )
-    seen = counted(ledger, on, meaning)
     known = living(ledger) if now else None
-    done = retained(ledger, moment)
-    observed = Observed(
-        counted_to=seen.position,
-        categories=categories(seen.seen, declared_by(said.activities)),
-        recipients=recipients(seen.seen, said.seen_as),
-        enforced=done.enforced,
-        oldest_keys=None if known is None else oldest_keys(known, terms, account, today),
-        last_plan_on=done.last_plan_on,
-        erasures=done.erasures,
-        last_erasure_on=done.last_erasure_on,
-    )
+    keys = None if known is None else oldest_keys(known, terms, account, today)
+    observed = _observed(ledger, moment, said, keys) if observing else NOT_OBSERVED
     position = _position(ledger, on, meaning)
     return RecordsOfProcessing(
         tenant=ledger.tenant,
@@ -81,8 +82,23 @@ def records_of_processing(
         retired=said.retired,
         recipients=said.recipients,
         observed=observed,
-        findings=find(Compared(said, observed, known, position)),
+        findings=find(Compared(said, observed, known, position)) if observing else (),
         safeguards=said.safeguards,
+    )
+
+
+def _observed(ledger: Ledger, moment: Moment, said: Declared, keys: tuple[OldestKey, ...] | None) -> Observed:
+    seen = counted(ledger, moment.at.date(), moment.meaning)
+    done = retained(ledger, moment)
+    return Observed(
+        counted_to=seen.position,
+        categories=categories(seen.seen, declared_by(said.activities)),
+        recipients=recipients(seen.seen, said.seen_as),
+        enforced=done.enforced,
+        oldest_keys=keys,
+        last_plan_on=done.last_plan_on,
+        erasures=done.erasures,
+        last_erasure_on=done.last_erasure_on,
     )
 
 

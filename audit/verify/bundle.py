@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -45,7 +46,7 @@ from audit.verify.manifest import (
     require_files,
     require_signed,
 )
-from audit.verify.note import NOTE_BYTES_MAX, VerifierKey
+from audit.verify.note import NOTE_BYTES_MAX, SIGNATURES_MAX, VerifierKey
 from audit.verify.parts import Parts, PartsSeen
 from audit.verify.proving import ProvenTree
 from audit.verify.tlog_proof import PROOF_BYTES_MAX, TlogProof
@@ -171,7 +172,10 @@ class _Verifying:
         if name not in manifest.files:
             return []
         with _located(name):
-            return [VerifierKey.parse(line.decode("utf-8", "replace")) for line in self._lines(name, KEYS_BYTES_MAX)]
+            lines = list(islice(self._lines(name, KEYS_BYTES_MAX), SIGNATURES_MAX + 1))
+            if len(lines) > SIGNATURES_MAX:
+                raise BundleRefused(f"More than {SIGNATURES_MAX} keys are named; no note has so many signatures.", name)
+            return [VerifierKey.parse(line.decode("utf-8", "replace")) for line in lines]
 
     def _require_digests(self, manifest: Manifest) -> None:
         for name, (_, expected) in manifest.files.items():
@@ -186,9 +190,9 @@ class _Verifying:
         needed = self._trusted.witnesses_needed
         if needed is None:
             needed = 1 if self._trusted.witnesses else 0
-        if needed and not self._trusted.witnesses:
-            raise CosignatureRefused(WITNESSES_NOT_GIVEN)
         with _located("log/checkpoint"):
+            if needed and not self._trusted.witnesses:
+                raise CosignatureRefused(WITNESSES_NOT_GIVEN)
             opened = self._opened("log/checkpoint", manifest, needed)
             if opened.checkpoint.size != manifest.size:
                 raise CheckpointRefused(

@@ -97,7 +97,12 @@ def parse_manifest(content: bytes) -> Manifest:
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BundleRefused("A field of the manifest is missing, or is not of its kind.", "manifest.json") from None
-    if manifest.kind not in KINDS or not is_time(manifest.made_at) or not _ID.fullmatch(manifest.tenant) or said.keys() != FIELDS:
+    if (
+        manifest.kind not in KINDS
+        or not is_time(manifest.made_at)
+        or not _ID.fullmatch(manifest.tenant)
+        or said.keys() != FIELDS
+    ):
         text = "The manifest is of no known kind, names no tenant or no time, or says too much."
         raise BundleRefused(text, "manifest.json")
     return manifest

@@ -29,7 +29,10 @@ you this (a witness, a regulator, an earlier bundle), and check. The key is one 
 - `proofs/…`: the same once more as a text for each event (C2SP tlog-proof), where there are not too many.
 - `sealed.tsv`, `disclosed.ndjson`: sealed parts of events, and for those that are shown the key that opens this one
   only.
-- `claims.json`: what the house says that these events mean together.
+- `claims.json`: what the house says that these events mean together. In a receipt it may hold a **link key**: one
+  person's for one month. Whoever has it and the log finds all messages of that person and month, also after the
+  person was erased, and can try guesses of their order numbers and of a mail provider's event ids. It opens nothing
+  that is sealed.
 - `certificates/…`: certificates of destruction, whose digests stand in the log.
 - `keys/…`: the keys as the house gives them.
 - `summary.html`, `summary.pdf`: the same for people. **Only the other files count**: nothing checks what they say.
@@ -46,12 +49,15 @@ or, with nothing but the folder `audit` of Lethe's source, Python 3.11, PyNaCl a
     python -m audit.verify bundle.zip --key 'VERIFIER-KEY'
 
 It ends with 0 if everything holds, and with 6 if it does not. Without `--key` it shows that the bundle agrees with
-itself, and no more.
+itself, and no more. The same is true of witnesses without `--witness`, and of timestamps without `--timestamp-roots`.
 
 ## Check it with Go, without any software of Lethe
 
 Unpack the zip file. This program checks the checkpoint's signature, and that every event stands in the log. It uses
-`golang.org/x/mod` only. Run it in the unpacked folder: `go run check.go 'VERIFIER-KEY'`
+`golang.org/x/mod` only. Write it to `check.go` in the unpacked folder, and there
+
+    go mod init check && go get golang.org/x/mod
+    go run check.go 'VERIFIER-KEY'
 
 ```go
 package main
@@ -123,7 +129,8 @@ func main() {
 
 ## Check it with Python and tlog-scales, without any software of Lethe
 
-`pip install tlog-scales`, unpack the zip file, and run this in the folder: `python check.py 'VERIFIER-KEY'`
+`pip install tlog-scales`, unpack the zip file, write this to `check.py` in the folder, and run it there:
+`python check.py 'VERIFIER-KEY'`
 
 ```python
 import sys
@@ -172,7 +179,9 @@ If the commitment differs, what is shown is not what was sealed.
 - A bundle holds the events that were asked for. That there are no others is shown only where `claims.json` says so
   and the events bear it out; where a stream ends is shown only by the whole log.
 - Nothing in the log binds a message to its person, so that nothing leads back to people who were forgotten. That a
-  message was for somebody is the word of the house.
+  message was for somebody, and that this person has no other stream in which they said no, is the word of the house.
+- A receipt shows that a message was allowed. That it left before that was over is shown only as far as events of its
+  dispatch and of the person after it are here.
 - A part that is said to be erased cannot be opened with any key that is left, says the house. That no copy of a key
   is left anywhere cannot be shown by any file.
 - Summaries are for reading. They are not evidence.

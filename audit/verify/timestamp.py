@@ -112,7 +112,9 @@ def _stamped(answer: TimeStampResponse) -> Stamped:
 def _accuracy(accuracy: Accuracy | None) -> timedelta | None:
     if accuracy is None:
         return None
-    return timedelta(seconds=accuracy.seconds or 0, milliseconds=accuracy.millis or 0, microseconds=accuracy.micros or 0)
+    return timedelta(
+        seconds=accuracy.seconds or 0, milliseconds=accuracy.millis or 0, microseconds=accuracy.micros or 0
+    )
 
 
 def certificates_in_order(token: bytes) -> bytes:

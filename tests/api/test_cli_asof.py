@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from api.bootstrap import Instance
-from domain.access import ExportProduced, PersonalDataViewed
+from domain.access import AccessRefused, ExportProduced, PersonalDataViewed
 from domain.law.rules import packaged_texts
 from ledger.application import Ledger
 from tests.api.cli_support import CommandLine
@@ -91,6 +91,20 @@ def test_the_rules_of_a_day_replay_as_they_were(lethe: CommandLine) -> None:
     assert lethe.json("replay", "--rules", "2026-01-01", "--to", "2026-01-02")["decided_again"] == 0
 
 
+def test_the_log_keeps_no_path_of_a_replays_rules(lethe: CommandLine) -> None:
+    """Given a folder whose name looks like a day, when it is named as rules, then the log says that they were files;
+    and a day in a form that is not ours is no day."""
+    folder = lethe.folder / "2026-anna1"
+    folder.mkdir()
+    (folder / "regimes.toml").write_text(packaged_texts()["regimes.toml"])
+    for number, rules in enumerate((folder.name, "2026-01-01")):
+        lethe("replay", "--rules", rules, "--out", lethe.folder / f"{number}.csv")
+    events = lethe.ledger.log.select_log(None, 10_000, topics=[ExportProduced.TOPIC])
+    kept = [json.loads(event.state)["plain"]["what"] for event in events]
+    assert kept == ["rules from files", "rules 2026-01-01"]
+    lethe("replay", "--rules", "20260101", code=2)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said", "code"),
     [
@@ -115,9 +129,12 @@ def test_the_past_over_http_is_for_officers(api: Api) -> None:
     assert (answer["known"], answer["decision"]["rule"]) == (True, "consent")
     early = api.post("/v1/standing/as-of", asked | {"at": "2001-01-01T00:00:00Z"}, scope="officer")
     assert (early["known"], early["permissions"]) == (False, [])
+    end = api.end_of_log()
     refused = [
+        api.call("POST", "/v1/standing/as-of", asked | {"at": "1900-01-01T00:00:00Z"}, scope="officer"),
         api.call("POST", "/v1/standing/as-of", asked, scope="auditor"),
         api.call("POST", "/v1/standing/as-of", asked | {"email": "ghost@example.com"}, scope="officer"),
         api.call("POST", "/v1/standing/as-of", asked | {"meaning": "guessed"}, scope="officer"),
     ]
-    assert [answer.status_code for answer in refused] == [403, 404, 422]
+    assert [answer.status_code for answer in refused] == [422, 403, 404, 422]
+    assert [e.topic for e in api.ledger.log.select_log(end + 1, 10)] == [AccessRefused.TOPIC]

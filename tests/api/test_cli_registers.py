@@ -103,3 +103,13 @@ def test_the_difference_between_two_days_is_a_table(lethe: CommandLine) -> None:
     found = lethe.json("processing", "diff", opened, "--meaning", "occurred")
     assert found["changes"] == []
     assert "0 changes" in lethe("processing", "diff", opened)
+
+
+def test_showing_an_entry_that_names_a_person_is_a_look(lethe: CommandLine) -> None:
+    """Given a party with a natural person's name, when it is shown or listed with it, then each is recorded (I8)."""
+    lethe("register", "declare", lethe.file("parties.toml", *PARTY, 'person = "Ada Lovelace"'))
+    lethe("register", "list")
+    assert lethe.topics().count("access.viewed.v1") == 0
+    assert "Ada Lovelace" in lethe("register", "show", "party", "acme")
+    assert lethe.lines("register", "list")[0]["entry"]["person"] == "Ada Lovelace"
+    assert lethe.topics().count("access.viewed.v1") == 2

@@ -113,6 +113,18 @@ def test_a_partial_tile_is_the_beginning_of_the_full_one(api: Api, checkpoint: P
         "tile/ 0/000",
         "tile/0/٠٠٠",
         "tile/0/..%2f000",
+        "tile/0/%2e%2e/0/000",
+        "tile//0/000",
+        "tile/0/000%00",
+        "tile/0/000;x",
+        "tile/ENTRIES/000",
+        "tile/entries/x000/000",
+        "tile/0/x9223372036854775/807",
+        "tile/0/" + "x999/" * 7 + "999",
+        "tile/0/" + "x999/" * 500 + "999",
+        "tile/9/000.p/256",
+        "32768/checkpoint",
+        "2/tile/entries/000",
         "tile/entries/000.p/999",
         "checkpoint/",
         "1/checkpoint",
@@ -246,6 +258,7 @@ def test_with_a_policy_what_is_cosigned_is_served(
     assert get(api, "checkpoint").status_code == 404
     assert get(api, "tile/0/000").status_code == 404
     assert api.call("GET", "/v1/proofs/3", scope="auditor").status_code == 503
+    assert api.call("GET", f"/v1/proofs/3?size={checkpoint.size}", scope="auditor").status_code == 503
     text = checkpoint.note.encode().partition(b"\n\n")[0] + b"\n"
     line = witness.cosigned(open_checkpoint(checkpoint.note.encode(), keys).checkpoint).decode().rstrip("\n")
     with instance.services.writer.connection() as connection:
@@ -260,6 +273,8 @@ def test_with_a_policy_what_is_cosigned_is_served(
         open_checkpoint(content, keys, witnesses=[witness.key], witnesses_needed=1)
     assert get(api, f"tile/0/001.p/{newest.size % 256}").status_code == 404
     assert api.call("GET", f"/v1/proofs/{newest.size}", scope="auditor").status_code == 503
+    assert api.call("GET", f"/v1/proofs/3?size={newest.size}", scope="auditor").status_code == 503
+    proof(api, 3, f"?size={checkpoint.size}")
 
 
 # Proofs -------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -87,8 +88,36 @@ def test_what_cannot_be_is_a_problem_without_its_words(api: Api, path: str, body
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("as_of=yesterday", 422), ("as_of=2999-01-01", 422), ("as_of=2001-01-01", 409), ("meaning=perhaps", 422)],
+    [
+        *(("as_of=yesterday", 422), ("as_of=2999-01-01", 422), ("as_of=2001-01-01", 409), ("meaning=perhaps", 422)),
+        *(("as_of=2026-W01-1", 422), ("as_of=2027-02-29", 422), ("as_of=", 422)),
+    ],
 )
 def test_a_day_that_cannot_be_is_a_problem(api: Api, query: str, status: int) -> None:
     """Given a day that is none, is to come, or lies before the account, then each is refused."""
     assert api.call("GET", f"/v1/processing-records?{query}").status_code == status
+
+
+def test_listing_entries_that_name_a_person_is_a_look(api: Api) -> None:
+    """Given a register with and then without a natural person's name, when it is listed, then only the first is
+    recorded, by whom (I8)."""
+    officer = {"key": "dpo", "role": "controller_dpo", "name": "Officer", "person": SECRET}
+    api.post("/v1/registers/declarations", {"party": [PARTY]}, scope="officer")
+    end = api.end_of_log()
+    api.get("/v1/registers", scope="auditor")
+    assert api.end_of_log() == end
+    api.post("/v1/registers/declarations", {"party": [officer]}, scope="officer")
+    end = api.end_of_log()
+    assert SECRET in json.dumps(api.get("/v1/registers", scope="auditor"))
+    (viewed,) = api.ledger.log.select_log(end + 1, 10)
+    entry = json.loads(viewed.state)
+    assert (entry["topic"], entry["plain"]) == ("access.viewed.v1", {"what": "register", "parts_opened": 1})
+    assert entry["actor"].startswith("key:")
+
+
+def test_days_in_the_wrong_order_are_a_problem(api: Api) -> None:
+    """Given a second day that lies before the first, then nothing is told backwards."""
+    today = api.ledger.clock().date()
+    query = f"earlier={today}&later={today.replace(year=today.year - 1, day=1)}"
+    answer = api.call("GET", f"/v1/processing-records/difference?{query}")
+    assert (answer.status_code, answer.json()["reason"]) == (422, "wrong_order")

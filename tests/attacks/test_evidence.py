@@ -46,6 +46,7 @@ from audit.verify.send import IN_TIME_NOT_PROVEN
 from audit.verify.timestamp import open_timestamp, timestamp_request
 from ledger.application import Ledger
 from ledger.entry import entry_time
+from ledger.sealing import seal
 from retention.erasure.erasing import finish_erasures
 from tests.acts import ask, emails, register, say, willing
 from tests.api.cli_support import CommandLine
@@ -60,6 +61,7 @@ from tests.bundles import (
     Draft,
     Receipt,
     Story,
+    asked_for,
     draft,
     moment,
     receipt,
@@ -116,7 +118,7 @@ def test_a_no_that_was_recorded_late_does_not_make_the_earlier_one_older() -> No
         ("consent.withdrawn.v1", NO, 4),
         (GRANTED, EVIDENCE, 30),
     ):
-        times = {"occurred_at": entry_time(moment(minute)), "recorded_at": entry_time(moment(60))}
+        times: Plain = {"occurred_at": entry_time(moment(minute)), "recorded_at": entry_time(moment(60))}
         told.claim["evidence"] = told.story.add(SUBJECT, topic, plain, **times)
         told.positions.append(told.claim["evidence"])
         told.last += 1
@@ -357,7 +359,7 @@ def _certified(keys: list[Plain], *, published_first: bool = True, in_bundle: bo
 
 
 PUBLISHED = {"commitment": (bytes(31) + b"\1").hex(), "index": 0, "made_on": "2026-11-20", "path": []}
-NEVER = {"commitment": "22" * 32, "index": None, "made_on": "2026-11-20", "path": []}
+NEVER: Plain = {"commitment": "22" * 32, "index": None, "made_on": "2026-11-20", "path": []}
 
 
 def test_keys_that_were_never_published_are_not_counted_as_published() -> None:
@@ -379,9 +381,10 @@ def test_keys_that_were_published_after_their_certificate_are_refused() -> None:
 
 def test_a_field_that_was_sealed_twice_is_not_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a part sealed as JSON in which one field stands twice, then no reading of it is accepted."""
-    monkeypatch.setattr("tests.bundles.orjson.dumps", lambda *_, **__: b'{"email":"ada@a.example","email":"b@b.example"}')
-    story = Story()
-    story.add(SUBJECT, "contact.added.v1", {}, {"identity": {"email": "b@b.example"}})
+    twice, story = b'{"email":"ada@a.example","email":"b@b.example"}', Story()
+    with monkeypatch.context() as patched:
+        patched.setattr("tests.bundles.seal", lambda scope, _, *place: seal(scope, twice, *place))
+        story.add(SUBJECT, "contact.added.v1", {}, {"identity": {"email": "b@b.example"}})
     made = draft(story, [1], {"kind": "person", "complete": {"streams": {STREAM: 1}}})
     assert "other values than its sealed envelope" in str(_refusal(made))
 
@@ -427,17 +430,18 @@ HOSTILE = [
 def test_no_text_makes_the_verifier_stumble(name: str, content: bytes) -> None:
     """Given a file with text that parsers trip over, then it is refused as any other lie is."""
     made = receipt().draft()
+    made.asked = asked_for(receipt().claims)
     prefix = {"entries.tsv": b"2\t", "sealed.tsv": b"2\tidentity\t"}.get(name, b"")
     made.files[name] = prefix + content + (b"" if name == "claims.json" else b"\n")
-    assert _refusal(made)
+    assert str(_refusal(made))
 
 
 @pytest.mark.parametrize("content", HOSTILE)
 def test_no_manifest_makes_the_verifier_stumble(content: bytes) -> None:
     """Given the same in place of the manifest, then it is refused."""
     made = receipt().draft().sign()
-    made.manifest = content
-    assert _refusal(made)
+    made.manifest = content or b" "
+    assert str(_refusal(made))
 
 
 # Those who are called -------------------------------------------------------------------------------------------------
@@ -473,12 +477,13 @@ def _dripping(first: bytes, rest: bytes) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("first", "rest"),
     [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
         (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n"),
         (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"),
     ],
-    ids=["headers", "body", "trailers", "continue"],
+    ids=["unmeasured", "headers", "body", "trailers", "continue"],
 )
 def test_whoever_answers_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, first: bytes, rest: bytes) -> None:
     """Given headers, a body or trailers that drip for ever, then there is no answer, and the next one is asked."""
@@ -488,3 +493,84 @@ def test_whoever_answers_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(NoAnswer):
             Caller()(url, "text/plain", b"old 0\n", 1_000_000)
     assert time.monotonic() - begun < calls.SILENCE_SECONDS_MAX
+
+
+# A stranger with a real bundle: witnesses, timestamps, and the README word by word ------------------------------------
+
+
+PEOPLE = emails(4)
+ADA = PEOPLE[0]
+
+
+@pytest.fixture
+def lethe(instance: Instance, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line of an account with four willing persons."""
+    willing(ledger, PEOPLE)
+    return CommandLine(instance, ledger, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def witness(clock: SettableClock) -> Iterator[running_witness]:
+    """A witness that listens, on the ledger's clock."""
+    with running_witness(Witness("witness.example/1", b"1" * 32, now=lambda: clock().timestamp())) as up:
+        yield up
+
+
+def test_a_real_bundle_with_witnesses_and_timestamps_follows_its_readme(
+    lethe: CommandLine, witness: running_witness, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a cosigned and stamped log, when a receipt and a destruction are made, then every way of the README works."""
+    instance, ledger = lethe.instance, lethe.ledger
+    authority = Openssl(lethe.folder / "authority")
+    token = ask(ledger, register(ledger), PEOPLE).allowed[ADA]
+    say(ledger, [ADA], "withdraw")
+    (erasure,) = ledger.erasures.intend([PEOPLE[3]], reason="other", actor="cli")
+    finish_erasures(ledger)
+    clock.set(clock())
+    witness.witness.trust(publish(instance, ledger).origin, map(str, keys_of(instance, ledger)))
+    policy = WitnessPolicy.parse([witness.line], 1)
+    with authority.serving() as url:
+        (lethe.folder / "roots.pem").write_bytes(authority.roots_pem)
+        monkeypatch.setenv("LETHE_WITNESSES", json.dumps([witness.line]))
+        monkeypatch.setenv("LETHE_WITNESSES_NEEDED", "1")
+        monkeypatch.setenv("LETHE_TIMESTAMP_URL", url)
+        monkeypatch.setenv("LETHE_TIMESTAMP_ROOTS", str(lethe.folder / "roots.pem"))
+        assert ask_witnesses(ledger, policy, Caller()) == 1
+        assert Stamping(TimestampAuthority(url, authority.roots_pem), Caller())(ledger)
+    (key,) = map(str, keys_of(instance, ledger))
+    trust = ("--key", key, "--witness", witness.witness.key, "--witnesses-needed", "1")
+    for arguments in (("receipt", token, "--open"), ("bundle", "destruction", erasure.certificate_id)):
+        out = lethe.folder / f"{arguments[0]}.zip"
+        made = lethe.json(*arguments, "--out", out)
+        found = lethe.json("verify", out, *trust, "--timestamp-roots", lethe.folder / "roots.pem")
+        assert (found["keys"], found["witness_keys"], found["timestamp_roots"]) == ("given", "given", "given")
+        assert [one["witness"] for one in found["cosigned"]] == [str(witness.witness.key)]
+        assert [stamp["size"] for stamp in found["timestamps"]] == [found["size"]]
+        assert found["events"] == made["events"]
+        lethe("verify", out, "--key", key, "--witness", "other.example/w+x", code=2)
+        lethe("verify", out, "--key", key, "--witnesses-needed", "1", code=6)
+        _follow_the_readme(out, lethe.folder / f"unpacked-{arguments[0]}", key, found["events"], found["size"])
+
+
+def _follow_the_readme(bundle: Path, folder: Path, key: str, events: int, size: int) -> None:
+    """Unpack a bundle as anybody would, and run the programs that its own README shows."""
+    import re  # noqa: PLC0415
+
+    with ZipFile(bundle) as archive:
+        archive.extractall(folder)
+    readme = (folder / "README.md").read_text()
+    assert readme == readme_text()
+    found = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert found is not None
+    (folder / "check.py").write_text(found[1])
+    command = [sys.executable, "-I", "check.py", key]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
+    assert done.stdout == f"{events} events stand in the log of size {size}\n", done.stderr
+
+
+@pytest.mark.parametrize("name", ["keys/log.vkeys", "keys/witnesses.vkeys"])
+def test_so_many_keys_that_every_note_takes_long_are_refused(name: str) -> None:
+    """Given hundreds of keys that each note would be held against, then they are refused before the first note."""
+    made = receipt().draft(witnesses=[WITNESS])
+    made.files[name] += b"".join(f"{signer('k', str(n), WITNESS.verifier.kind).verifier}\n".encode() for n in range(64))
+    assert "More than 64 keys" in str(_refusal(made))

@@ -158,6 +158,16 @@ def test_a_grant_on_a_grant_renews_and_one_without_effect_is_no_consent(told: Le
     assert renewed["@type"] == ["dpv:RenewedConsentGiven", "dpv:ExpressedConsent"]
     assert late["@type"] == "dpv:ConsentStatusInvalidForProcessing"
     assert late["lethe:withoutEffect"] == "not_later_than_withdrawal"
+
+
+def test_who_is_asked_again_has_taken_nothing_back(told: Ledger) -> None:
+    """Given a request after a grant, then it stands in the record as one without effect; the first one does not."""
+    say(told, [ANNA], "request", evidence=SHOWN)
+    newsletter, _ = made(told)
+    first, *_, last = newsletter["dpv:hasConsentStatus"]
+    assert (last["@type"], last["lethe:withoutEffect"]) == ("dpv:ConsentRequested", "said_already")
+    assert "lethe:withoutEffect" not in first
+    assert newsletter["lethe:allowedNow"]
     assert not newsletter["lethe:allowedNow"]
 
 

@@ -75,7 +75,7 @@ async def export_trail(call: Call) -> Response:
     """A section of the log in its order, one event a line, as long as it is. The header `Lethe-Last-Position` is what
     to ask `after` next time. As CSV (RFC 4180, UTF-8 without a byte order mark) it has a line of column names, and
     cells that a spreadsheet would run get a leading apostrophe. Every export is recorded, unless all that it found
-    are records of exports; therefore it is no GET."""
+    are records of such exports; therefore it is no GET."""
     body, _ = await call.body()
     if body.opened and not call.caller.may(OPENERS):
         raise RequestRefused(FORBIDDEN, "Only officers open sealed parts. Leave out opened, or use an officer's key.")

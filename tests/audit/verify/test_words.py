@@ -117,9 +117,11 @@ def _as_recorded(word: Fact, standing: Standing, minute: int) -> Fact:
     """A grant with the effect that the ledger writes down for it."""
     if not isinstance(word, subjects.ConsentGranted):
         return word
-    said = {name: getattr(word, name) for name in ("purpose", "channel", "evidenced", "imported", "method")}
-    times = {"occurred_us": micros(moment(minute)), "recorded_us": micros(moment(NOW))}
-    effective, reason = grant_effect(standing, (), **said, **times)
+    said: dict[str, Any] = {
+        name: getattr(word, name) for name in ("purpose", "channel", "evidenced", "imported", "method")
+    }
+    occurred_us, recorded_us = micros(moment(minute)), micros(moment(NOW))
+    effective, reason = grant_effect(standing, (), occurred_us=occurred_us, recorded_us=recorded_us, **said)
     return subjects.ConsentGranted(**said, effective=effective, reason=reason)
 
 
