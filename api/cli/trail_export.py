@@ -15,7 +15,7 @@ from api.cli.output import Output, counted
 from api.cli.trail import moment
 from audit.trail.export import TrailExport
 from audit.trail.lines import Form
-from audit.trail.section import WINDOW_POSITIONS, section_of
+from audit.trail.section import positions_at_once, section_of
 
 trail = typer.Typer(help="Export the audit trail.")
 
@@ -60,7 +60,7 @@ def export_trail(
         written = 0
         for block in stack.enter_context(closing(export.blocks())):
             written += file.write(block)
-            bar.advance(WINDOW_POSITIONS)
+            bar.advance(positions_at_once(opened=opened))
         file.flush()
     if out is None:
         output.note(_said(export))

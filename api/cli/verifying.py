@@ -102,5 +102,5 @@ def _read(path: Path) -> bytes:
 
 def _unreadable(path: Path, error: OSError) -> CommandFailed:
     return CommandFailed(
-        ExitCode.NOT_FOUND, "unreadable_file", f"{path.name} cannot be read: {os.strerror(error.errno or 0)}."
+        ExitCode.NOT_FOUND, "unreadable_file", f"{path.name or path} cannot be read: {os.strerror(error.errno or 0)}."
     )

@@ -163,13 +163,13 @@ class _Watch:
 
 
 class _Connection(HTTPConnection):
-    def getresponse(self) -> urllib3.HTTPResponse:
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # As urllib3 has it itself.
         _CALLING.watch.over(self.sock)
         return super().getresponse()
 
 
 class _SecureConnection(HTTPSConnection):
-    def getresponse(self) -> urllib3.HTTPResponse:
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # As urllib3 has it itself.
         _CALLING.watch.over(self.sock)
         return super().getresponse()
 

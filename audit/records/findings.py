@@ -207,7 +207,7 @@ def _of_categories(compared: Compared) -> Iterator[Finding]:
 
 def _stored(category: ObservedCategory) -> str:
     topics = ", ".join(topic.topic for topic in category.topics)
-    return f"{category.category.words}: {category.events:,} events, last on {category.last_on} ({topics})."
+    return f"{category.category.words}: {_events(category.events)}, last on {category.last_on} ({topics})."
 
 
 def _declared_codes(activities: Iterable[Activity]) -> Iterator[str]:
@@ -218,7 +218,7 @@ def _declared_codes(activities: Iterable[Activity]) -> Iterator[str]:
 def _of_recipients(compared: Compared) -> Iterator[Finding]:
     for recipient in compared.observed.recipients:
         if not recipient.declared_as:
-            said = f"{recipient.words}: {recipient.events:,} events, last on {recipient.last_on}."
+            said = f"{recipient.words}: {_events(recipient.events)}, last on {recipient.last_on}."
             yield _finding("undeclared_recipient", recipient.code, said, since=recipient.first_on)
 
 
@@ -254,6 +254,10 @@ def declared_by(activities: Iterable[Activity]) -> dict[str, tuple[str, ...]]:
         for category in activity.categories:
             _note(found, category, activity.key)
     return {code: tuple(keys) for code, keys in found.items()}
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"
 
 
 def _note(found: dict[str, list[str]], category: Coded, key: str) -> None:

@@ -48,7 +48,7 @@ class TrailExport:
         digest = sha256()
         try:
             block = head(self.form, opened=self._opens)
-            for window in read(self._ledger, self.section):
+            for window in read(self._ledger, self.section, opened=self._opens):
                 events = [opened_event(self._ledger, e) if self._opens else OpenedEvent(e) for e in window]
                 block += lines(self.form, events)
                 self._note(events)

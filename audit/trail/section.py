@@ -13,11 +13,21 @@ from typing import Final
 
 from ledger.application import Ledger
 from ledger.mapper import LedgerEvent
+from ledger.recorder import ledger_event
 from projections.history import matching_topics
 from projections.log import end_of_log, first_position_at, windows
 
 WINDOW_POSITIONS: Final = 2_000
 """Positions that one transaction reads: a few megabytes in memory, and a snapshot that is soon let go."""
+
+OPENED_POSITIONS: Final = 200
+"""The same where sealed parts are read as well, each of which may be a hundred times as large as its entry."""
+
+# Without sealed parts: who opens none has no use for them.
+SELECT_CLOSED = """
+SELECT stream_id, version, topic, entry, NULL::bytea, position, recorded_at FROM lethe_read.event
+WHERE tenant_id = %s AND position > %s AND position <= %s AND (%s::text[] IS NULL OR topic = ANY(%s)) ORDER BY position
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,23 @@ def section_of(
     return Section(first, max(first, last), tuple(kinds), topics)
 
 
-def read(ledger: Ledger, section: Section) -> Iterator[list[LedgerEvent]]:
-    """The events of a section, window by window, each read in a short transaction of its own."""
-    for after, last in windows(section.after, section.last, WINDOW_POSITIONS):
-        yield ledger.log.select_log(after, last - after, last, section.topics or (), inclusive_of_start=False)
+def positions_at_once(*, opened: bool) -> int:
+    """How many positions a window of an export has."""
+    return OPENED_POSITIONS if opened else WINDOW_POSITIONS
+
+
+def read(ledger: Ledger, section: Section, *, opened: bool) -> Iterator[list[LedgerEvent]]:
+    """The events of a section, window by window, each read in a short transaction of its own; with their sealed parts
+    only where these are to be opened."""
+    for after, last in windows(section.after, section.last, positions_at_once(opened=opened)):
+        if opened:
+            yield ledger.log.select_log(after, last - after, last, section.topics or (), inclusive_of_start=False)
+        else:
+            yield _closed(ledger, section, after, last)
+
+
+def _closed(ledger: Ledger, section: Section, after: int, last: int) -> list[LedgerEvent]:
+    topics = None if section.topics is None else list(section.topics)
+    with ledger.services.reader.tenant(ledger.tenant) as connection:
+        rows = connection.execute(SELECT_CLOSED, (ledger.tenant, after, last, topics, topics), binary=True).fetchall()
+    return [ledger_event(row) for row in rows]

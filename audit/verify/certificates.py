@@ -4,8 +4,8 @@
 
 The stream of a certificate's id holds the SHA-256 of its document (`certificate.issued.v1`), so the log vouches for it,
 and its signature need not be asked. The document names its list of keys by a digest, and a key of the list leads to
-the root of the commitments of the day it was made (`keys.committed.v1`), which stands in the log before the certificate:
-so the list is not made up afterwards. A key that was never published says so, and is counted apart.
+the root of the commitments of the day it was made (`keys.committed.v1`), which stands in the log before the
+certificate: so the list is not made up afterwards. A key that was never published says so, and is counted apart.
 """
 
 from __future__ import annotations

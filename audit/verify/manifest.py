@@ -105,6 +105,8 @@ def parse_manifest(content: bytes) -> Manifest:
     ):
         text = "The manifest is of no known kind, names no tenant or no time, or says too much."
         raise BundleRefused(text, "manifest.json")
+    if not re.search(f"/log/{manifest.tenant}(?:/[1-9][0-9]*)?$", manifest.origin):
+        raise BundleRefused("The manifest names the log of another tenant than its own.", "manifest.json")
     return manifest
 
 

@@ -63,6 +63,10 @@ IN_TIME_NOT_PROVEN: Final = (
     "That the message left while it was allowed: the authorisation ends at the time above, or with the person's next "
     "no, and their stream is shown up to the next event only. Nor is a closing of the campaign seen if it was left out."
 )
+RULES_NOT_PROVEN: Final = (
+    "That these were the rules of that day, and what the law says: a digest of 32 bits ties the rows to the version's "
+    "name, and nothing ties their dates, sources and notes. Hold them against the law."
+)
 VERSIONS_NOT_PROVEN: Final = (
     "That no version of the stream stands in the log twice: whoever reads the whole log (lethe fsck) would see it."
 )
@@ -124,7 +128,7 @@ class SendClaim:
             f"It is of the campaign that event {campaign.position} registered, for {purpose!r} by {channel}.",
             f"Versions 1 to {len(before)} of the person's stream stand before it; no no among them stands unlifted.",
         ]
-        unproven = [PERSON_NOT_PROVEN, LISTS_NOT_PROVEN, VERSIONS_NOT_PROVEN, IN_TIME_NOT_PROVEN]
+        unproven = [PERSON_NOT_PROVEN, LISTS_NOT_PROVEN, RULES_NOT_PROVEN, VERSIONS_NOT_PROVEN, IN_TIME_NOT_PROVEN]
         if "evidence" in self.said:
             proven.append(f"It rests on event {self.said['evidence']}, the person's newest word on that purpose.")
         if "next" in self.said:

@@ -174,7 +174,7 @@ class Words:
         self.words[key] = word
 
     def _has_effect(self, grant: Word, key: tuple[str, str], entry: Entry) -> bool:
-        """Whether a grant takes the place of the word before it: it has to lift every no of the person that it meets."""
+        """Whether a grant takes the place of the word before it: it has to lift every no of theirs that it meets."""
         plain, held, now = entry.plain, self.words.get(key), entry.said["recorded_at"]
         if plain.get("effective", True) is not True and plain.get("reason") not in STANDS_BUT_BLOCKED:
             return False

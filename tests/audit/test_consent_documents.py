@@ -158,6 +158,7 @@ def test_a_grant_on_a_grant_renews_and_one_without_effect_is_no_consent(told: Le
     assert renewed["@type"] == ["dpv:RenewedConsentGiven", "dpv:ExpressedConsent"]
     assert late["@type"] == "dpv:ConsentStatusInvalidForProcessing"
     assert late["lethe:withoutEffect"] == "not_later_than_withdrawal"
+    assert not newsletter["lethe:allowedNow"]
 
 
 def test_who_is_asked_again_has_taken_nothing_back(told: Ledger) -> None:
@@ -168,7 +169,6 @@ def test_who_is_asked_again_has_taken_nothing_back(told: Ledger) -> None:
     assert (last["@type"], last["lethe:withoutEffect"]) == ("dpv:ConsentRequested", "said_already")
     assert "lethe:withoutEffect" not in first
     assert newsletter["lethe:allowedNow"]
-    assert not newsletter["lethe:allowedNow"]
 
 
 def test_it_says_what_was_shown_where_that_is_opened(told: Ledger) -> None:

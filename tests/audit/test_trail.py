@@ -203,7 +203,7 @@ def test_a_tampered_part_stops_the_export_before_its_window(
 ) -> None:
     """Given sealed bytes that were changed, when parts are opened, then what came before is out and recorded, and the
     rest is refused by position."""
-    monkeypatch.setattr(sections, "WINDOW_POSITIONS", 2)
+    monkeypatch.setattr(sections, "OPENED_POSITIONS", 2)
     position = next(e.position for e in told.log.select_log(None, 100) if e.topic == "consent.granted.v1")
     with psycopg.connect(server.url("lethe_ledger"), autocommit=True) as connection:
         connection.execute("ALTER TABLE lethe.event DISABLE TRIGGER ALL")
@@ -241,7 +241,8 @@ def test_memory_does_not_grow_with_the_section(told: Ledger, monkeypatch: pytest
     model = told.log.select_log(None, 1)[0]
     asked: list[int] = []
 
-    def windows(_: Ledger, section: Section) -> Iterator[list[LedgerEvent]]:
+    def windows(_: Ledger, section: Section, *, opened: bool) -> Iterator[list[LedgerEvent]]:
+        assert not opened
         for after in range(0, section.last, sections.WINDOW_POSITIONS):
             asked.append(after)
             yield [

@@ -57,21 +57,21 @@ def worker_for(instance: Instance, *ledgers: Ledger, chores: tuple[Chore, ...] =
     return Worker(instance.services.writer, ledger_of, chores=chores, poll_seconds=0.01)
 
 
-def test_a_turn_takes_every_tenant_on(ledger: Ledger, instance: Instance) -> None:
+def test_a_turn_takes_every_tenant_on(own_ledger: Ledger, own_instance: Instance) -> None:
     """After one turn nobody who was behind is behind; the next turn finds nothing of them to do."""
     # given two accounts with events
-    other = instance.ledger(uuid4())
+    other = own_instance.ledger(uuid4())
     other.open_account(name="Other", pack="mailkai", country="DE", minimum_age=16, actor="cli")
     names = [projection.name for projection in ASYNC_PROJECTIONS]
-    with instance.services.writer.connection() as connection:
-        assert {ledger.tenant, other.tenant} <= set(tenants_behind(connection, names))
+    with own_instance.services.writer.connection() as connection:
+        assert {own_ledger.tenant, other.tenant} <= set(tenants_behind(connection, names))
     # when
-    done = worker_for(instance).run_once()
+    done = worker_for(own_instance).run_once()
     # then
     assert done.events >= 4
-    with instance.services.writer.connection() as connection:
-        assert not {ledger.tenant, other.tenant} & set(tenants_behind(connection, names))
-        tracked = all_tracked(connection, ledger.tenant)
+    with own_instance.services.writer.connection() as connection:
+        assert not {own_ledger.tenant, other.tenant} & set(tenants_behind(connection, names))
+        tracked = all_tracked(connection, own_ledger.tenant)
     assert [(t.projection, t.generation, t.position, live) for t, live in tracked] == [
         ("campaign_view", 1, 1, True),
         ("change_feed", 1, 1, True),
@@ -210,15 +210,15 @@ def test_runs_until_it_is_stopped_and_survives_a_database_that_is_away(ledger: L
     assert refused(ledger, campaign) == 1
 
 
-def test_the_wired_worker_finishes_erasures(ledger: Ledger, instance: Instance) -> None:
+def test_the_wired_worker_finishes_erasures(own_ledger: Ledger, own_instance: Instance) -> None:
     """The worker of the composition root destroys the keys of whoever's erasure was intended."""
-    add(ledger, *PEOPLE)
-    grant(ledger, *PEOPLE)
-    authorise(ledger, register(ledger), PEOPLE)
-    erase(ledger, PEOPLE[0])
-    assert len(ledger.erasures.unfinished(10)) == 1
-    make_worker(instance).run_once()
-    assert ledger.erasures.unfinished(10) == []
+    add(own_ledger, *PEOPLE)
+    grant(own_ledger, *PEOPLE)
+    authorise(own_ledger, register(own_ledger), PEOPLE)
+    erase(own_ledger, PEOPLE[0])
+    assert len(own_ledger.erasures.unfinished(10)) == 1
+    make_worker(own_instance).run_once()
+    assert own_ledger.erasures.unfinished(10) == []
 
 
 def test_a_reader_cannot_write_the_tracking(instance: Instance) -> None:

@@ -207,10 +207,10 @@ def test_a_checkpoint_signed_by_a_foreign_key_is_refused() -> None:
 def test_a_checkpoint_of_another_log_is_refused() -> None:
     """Given a checkpoint that the same key signed for another origin, then it is refused."""
     made = receipt().draft()
-    made.origin = "lethe.example/log/other"
-    made.signers = (HOUSE, signer("lethe.example/log/other", "house"))
+    made.origin = f"{ORIGIN}/2"
+    made.signers = (HOUSE, signer(f"{ORIGIN}/2", "house"))
     made.files["keys/log.vkeys"] += f"{made.signers[1].verifier}\n".encode()
-    assert f"is one of {ORIGIN}, and that of lethe.example/log/other was asked for" in str(_refusal(made.zipped()))
+    assert f"is one of {ORIGIN}, and that of {ORIGIN}/2 was asked for" in str(_refusal(made.zipped()))
 
 
 def test_an_older_checkpoint_in_its_place_is_refused() -> None:
