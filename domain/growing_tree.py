@@ -40,6 +40,8 @@ class GrowingTree:
 
     def __init__(self, size: int = 0, read: ReadTile | None = None) -> None:
         """The tree as its tiles tell it: `read` is asked once for each level that has a partial tile."""
+        if size < 0:
+            raise ValueError("A tree has no leaves or more.")
         self.size = size
         self._edge: list[bytearray] = []
         for level, rest in enumerate(_counts(size)):
