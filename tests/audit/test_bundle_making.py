@@ -41,6 +41,7 @@ from retention.daily import run_daily
 from retention.erasure.erasing import finish_erasures
 from tests.acts import ask, emails, person, register, report, say, topics, willing
 from tests.audit.bundling import ACTOR, make, verified
+from tests.retention.plans import hold
 from tests.support import SettableClock
 
 pytestmark = pytest.mark.store
@@ -274,6 +275,20 @@ def test_a_command_is_shown_with_everything_that_it_wrote(
     path, made = make(instance, ledger, collected_by_id(ledger, "request", command), tmp_path)
     assert verified(instance, ledger, path).events == len(PEOPLE)
     assert made.manifest["asked"] == {"command": command.hex}
+
+
+def test_an_erasure_that_waits_leads_to_its_person(
+    instance: Instance, ledger: Ledger, life: Life, tmp_path: Path
+) -> None:
+    """Given an erasure that a hold keeps back, then its bundle shows that it was asked for, and of one stream only."""
+    hold(ledger, VICTIM)
+    (status,) = ledger.erasures.intend([VICTIM], reason="subject_request", actor=ACTOR)
+    path, made = make(instance, ledger, collected_by_id(ledger, "request", status.erasure_id), tmp_path)
+    assert verified(instance, ledger, path).manifest.asked == made.manifest["asked"]
+    with ZipFile(path) as archive:
+        lines = [json.loads(line.partition("\t")[2]) for line in archive.read("entries.tsv").decode().splitlines()]
+    assert "erasure.postponed.v1" in [line["topic"] for line in lines]
+    assert {line["stream"] for line in lines} == {made.manifest["asked"]["subject"]}
 
 
 def test_an_erasure_leads_to_the_crowd_of_its_day_and_to_its_certificate(
