@@ -190,9 +190,7 @@ def make_rounds(instance: Instance) -> list[Rounds]:
     rounds = []
     if policy.witnesses:
         post = Caller()
-        rounds.append(
-            Rounds("witnesses", writer, instance.ledger, lambda ledger: ask_witnesses(ledger, policy, post))
-        )
+        rounds.append(Rounds("witnesses", writer, instance.ledger, lambda ledger: ask_witnesses(ledger, policy, post)))
     if authority is not None:
         rounds.append(Rounds("timestamps", writer, instance.ledger, Stamping(authority, Caller())))
     return rounds

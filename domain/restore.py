@@ -13,7 +13,9 @@ class LedgerRestored(Fact):
     """The account's data was restored from backups and serves again.
 
     `lost_from` to `lost_to` are the positions that had been recorded and are missing, where there are any; their
-    numbers are given again to other events from here on. `reason` is what the officer said who accepted the loss.
+    numbers are given again to other events from here on. `journal_lost`: the list of what was destroyed was lost as
+    well, so that what was destroyed since the backup may have come back. `reason` is what the officer said who accepted
+    the loss.
     """
 
     TOPIC: ClassVar[str] = "ledger.restored.v1"
@@ -24,4 +26,5 @@ class LedgerRestored(Fact):
     tombstones_replayed: int = 0
     persons_forgotten: int = 0
     keys_missing: int = 0
+    journal_lost: bool = False
     reason: Personal[str, Content] | None = None

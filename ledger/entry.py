@@ -66,17 +66,18 @@ def part_header(name: str) -> bytes:
 def unpack_sealed(sealed: bytes | None) -> dict[str, bytes]:
     """The envelopes of a sealed column by part name. Raises `TamperError` for bytes that do not add up."""
     parts: dict[str, bytes] = {}
-    rest = sealed or b""
-    while rest:
-        name_end = 1 + rest[0]
-        header_end = name_end + 4
-        if len(rest) < header_end:
+    rest, at = sealed or b"", 0
+    while at < len(rest):
+        name_end = at + 1 + rest[at]
+        begin = name_end + 4
+        end = begin + int.from_bytes(rest[name_end:begin], "big")
+        if len(rest) < end:
             raise TamperError("The sealed parts of an event are cut short.")
-        (length,) = struct.unpack(">I", rest[name_end:header_end])
-        if len(rest) < header_end + length:
-            raise TamperError("The sealed parts of an event are cut short.")
-        parts[rest[1:name_end].decode("ascii", "replace")] = rest[header_end : header_end + length]
-        rest = rest[header_end + length :]
+        name = rest[at + 1 : name_end].decode("ascii", "replace")
+        if name in parts:
+            raise TamperError("The sealed parts of an event do not stand each once.")
+        parts[name] = rest[begin:end]
+        at = end
     return parts
 
 

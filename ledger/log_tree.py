@@ -86,6 +86,8 @@ def tree_at(connection: Connection[Any], tenant: UUID, series: int, size: int) -
     """The tree of a size: from the tiles as far as they go, and from the events behind them."""
     row = connection.execute(SELECT_TILED, (tenant, series)).fetchone()
     tiled = min(row[0] if row else 0, size)
+    if tiled < 0:
+        raise TamperError(f"The log of {tenant} is said to have {tiled} leaves. See: lethe fsck.")
     tree = GrowingTree(tiled, tile_reader(connection, tenant, series))
     for after, last in sections(tiled, size):
         tree.extend(leaf_hashes(connection, tenant, after, last))

@@ -108,6 +108,14 @@ def reopen(
             help="Open although events or keys that had been recorded are missing. The reason is recorded.",
         ),
     ] = None,
+    journal_lost: Annotated[
+        bool,
+        typer.Option(
+            "--journal-lost",
+            help="With --accept-loss: open although the journal of tombstones was lost, so that what was destroyed "
+            "since the backup comes back. The log keeps that.",
+        ),
+    ] = False,
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -118,7 +126,7 @@ def reopen(
         keeper = Gatekeeper(
             services.writer, services.vault, instance.custody, InlineStanding(services.vault.provider), instance.ledger
         )
-        opening = keeper.look() if dry_run else keeper.open(reason=accept_loss, actor=ACTOR)
+        opening = keeper.look() if dry_run else keeper.open(reason=accept_loss, actor=ACTOR, journal_lost=journal_lost)
     output.answer({"dry_run": dry_run, **_opening_told(opening)}, *_opening_said(opening, dry_run=dry_run))
 
 
@@ -147,6 +155,7 @@ def _opening_told(opening: Opening) -> dict[str, Any]:
             {"account": log.tenant, "at": log.position, "kept": log.kept.position, "rewritten": log.rewritten}
             for log in opening.state.behind
         ],
+        "journal_lost": opening.journal_lost is not None,
         "loses": opening.loses,
     }
 
@@ -163,11 +172,13 @@ def _opening_said(opening: Opening, *, dry_run: bool) -> list[str]:
             f"whose keys were destroyed since the backup, {would} forgotten again."
         ),
         *(log.said() for log in opening.state.behind),
+        *([opening.journal_lost] if opening.journal_lost is not None else []),
     ]
     if told["keys_missing"]:
         said.append(f"{counted(told['keys_missing'], 'key')} that the ledger needs are missing from the vault.")
     if dry_run:
-        said.append("Opening needs --accept-loss REASON." if opening.loses else "Nothing is lost. Next: lethe reopen.")
+        needed = "--accept-loss REASON" + (" and --journal-lost" if opening.journal_lost is not None else "")
+        said.append(f"Opening needs {needed}." if opening.loses else "Nothing is lost. Next: lethe reopen.")
     else:
         said.append("The gate is open. Each account's log says that it was restored.")
     return said

@@ -1,8 +1,8 @@
 """Looks for one made-up person in every file of the databases, and shows that the search would find them.
 
-The search is `audit/clear_text.py`. Its control plants the person in the clear in two places, a scratch file and a
-scratch table, sees both found, takes them away and sees them gone. The table is unlogged and rewritten, so that its
-file holds the text while the write-ahead log never does: the control leaves nothing behind.
+The search is `audit/attacks/clear_text.py`. Its control plants the person in the clear in two places, a scratch file
+and a scratch table, sees both found, takes them away and sees them gone. The table is unlogged and rewritten, so that
+its file holds the text while the write-ahead log never does: the control leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 import psycopg
 
-from audit.clear_text import Hit, search_clear_text
+from audit.attacks.clear_text import Hit, search_clear_text
 from ledger.embedded import EmbeddedPostgres
 
 SCRATCH_FILE: Final = "control-of-the-search.txt"

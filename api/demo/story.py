@@ -32,7 +32,7 @@ from api.demo.mailing import STRANGERS, Mailing, authorise, counted, everybody, 
 from api.demo.people import Person, canary_person
 from api.demo.telling import Teller
 from audit.fsck import LogLies, require_whole_log
-from audit.log_check import Finding, check_no_send_after_no
+from audit.sends.after_no import Finding, check_no_send_after_no
 from domain.facts import personal_fields
 from domain.permission import RULES
 from domain.personal import Erased, Personal

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 from zipfile import ZipFile
 
-from audit.links_attack import BYTES_MIN, digests_of
+from audit.attacks.links import BYTES_MIN, digests_of
 from domain.address import canonical_address
 
 ID_BYTES: Final = 16

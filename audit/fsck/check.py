@@ -27,11 +27,14 @@ from audit.fsck.events import Events
 from audit.fsck.kept import Brought, check_kept_head, expectations
 from audit.fsck.lies import Lie, LogLies
 from audit.fsck.rows import ROWS_PER_WINDOW, window
+from audit.fsck.shape import require_tables
 from audit.fsck.signers import TOPICS, Signers, read_tables
 from audit.fsck.tiles import StoredTiles
 from audit.fsck.tree import Tree
 from audit.fsck.versions import Versions
+from audit.verify.errors import NoteMalformed
 from audit.verify.merkle import HASH_BYTES
+from audit.verify.note import require_key_name
 from ledger.custody.journal import KeptHead
 from ledger.custody.kept_checkpoints import KeptCheckpoint
 
@@ -124,11 +127,13 @@ class _Check:
         self._versions = versions
         self._events = Events(tenant, versions, TOPICS)
         self._tree = Tree()
+        require_tables(connection)
         self._signers = Signers(connection, tenant)
         self._checkpoints = Checkpoints(connection, tenant, outside.trust)
         self._expected = expectations(tenant, outside.checkpoint, outside.brought)
 
     def run(self) -> Whole:
+        """Everything, from the first row to the last checkpoint."""
         series = self._read_series()  # Before the head: what is published never goes beyond it.
         end, recorded_at = self._head()
         for first in range(1, end + 1, ROWS_PER_WINDOW):
@@ -152,16 +157,25 @@ class _Check:
 
     def _read_series(self) -> list[_Series]:
         rows = self._connection.execute(SELECT_SERIES, (self._tenant,)).fetchall()
+        for number, origin, size, _ in rows:
+            try:
+                require_key_name(origin or "")
+            except NoteMalformed as malformed:
+                raise LogLies(Lie(0, "series", f"Series {number} has no origin. {malformed}")) from None
+            if number is None or size is None:
+                raise LogLies(Lie(0, "series", "A series of the log has no number or no size."))
         return [
             _Series(number, origin, size, signed, StoredTiles(self._connection, self._tenant, number, size))
             for number, origin, size, signed in rows
         ]
 
     def _head(self) -> tuple[int, bytes]:
-        row = self._connection.execute(SELECT_HEAD, (self._tenant,)).fetchone()
-        if row is None:
+        rows = self._connection.execute(SELECT_HEAD, (self._tenant,)).fetchall()
+        if not rows:
             raise LogLies(Lie(0, "head", "The account has no head row: nothing says how long its log is."))
-        position, recorded_at, lowest, highest = row
+        position, recorded_at, lowest, highest = rows[0]
+        if len(rows) > 1 or position is None or recorded_at is None or position < 0:
+            raise LogLies(Lie(0, "head", "The account's head is no position and time, or there are two of it."))
         if lowest is not None and lowest < 1:
             raise LogLies(Lie(lowest, "gapless", f"An event stands at {lowest}, before the first position."))
         if (highest or 0) > position:
@@ -220,12 +234,15 @@ class _Check:
             what, size = stray
             raise LogLies(Lie(size, "checkpoint", f"{what} of size {size} belongs to nothing that was published."))
         tables = read_tables(self._connection, self._tenant)
+        later = Signers(
+            self._connection, self._tenant
+        )  # Behind the tables: whatever stands in them has its fact by now.
         position, _ = self._head()
         if position < end:
             text = "The head went back while the log was read."
             raise LogLies(Lie(end, "head", text, None, f"head at {end} or behind it", f"head at {position}"))
         self._signers.require_facts(self._events.facts, end)
-        self._signers.require_tables(tables, moved=position > end)
+        self._signers.require_tables(tables, later)
 
 
 def _size(pair: tuple[_Series, Stored]) -> int:

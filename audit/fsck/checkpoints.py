@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
 from uuid import UUID
 
 from psycopg import Connection
 
-from audit.fsck.lies import Lie, LogLies
+from audit.fsck.lies import Lie, LogLies, shown
 from audit.fsck.signers import Signers
 from audit.verify.checkpoint import OpenedCheckpoint, open_checkpoint
 from audit.verify.errors import VerificationRefused
@@ -27,13 +28,17 @@ SELECT size, root, note FROM lethe.log_checkpoint
 WHERE tenant_id = %s AND series = %s AND size BETWEEN %s AND %s ORDER BY size
 """
 SELECT_COSIGNATURES = """
-SELECT size, witness, line, cosigned_at FROM lethe.log_cosignature
+SELECT size, witness, line, extract(epoch FROM cosigned_at) FROM lethe.log_cosignature
 WHERE tenant_id = %s AND series = %s AND size BETWEEN %s AND %s ORDER BY size, witness
 """
 SELECT_TIMESTAMPS = """
-SELECT size, authority, token, stamped_at FROM lethe.log_timestamp
+SELECT size, authority, token, extract(epoch FROM stamped_at) FROM lethe.log_timestamp
 WHERE tenant_id = %s AND series = %s AND size BETWEEN %s AND %s ORDER BY size, authority
 """
+
+
+BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,10 @@ class Counts:
     timestamps_without_roots: int = 0
 
 
+Seconds = Decimal | None
+"""A time of a row, since 1970: PostgreSQL has times that Python has not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A row of a checkpoint, and what stands beside it."""
@@ -63,8 +72,8 @@ class Stored:
     size: int
     root: bytes
     note: bytes
-    cosignatures: list[tuple[str, str, datetime]] = field(default_factory=list)
-    timestamps: list[tuple[str, bytes, datetime]] = field(default_factory=list)
+    cosignatures: list[tuple[str, str, Seconds]] = field(default_factory=list)
+    timestamps: list[tuple[bytes, Seconds]] = field(default_factory=list)
 
 
 class Checkpoints:
@@ -80,14 +89,18 @@ class Checkpoints:
     def read(self, series: int, first: int, last: int) -> list[Stored]:
         """The checkpoints of a series with sizes from `first` to `last`. Raises `LogLies` for what attests to none."""
         wanted = (self._tenant, series, first, last)
-        found = {
-            size: Stored(series, size, bytes(root), bytes(note))
-            for size, root, note in self._connection.execute(SELECT_CHECKPOINTS, wanted, binary=True)
-        }
+        found: dict[int, Stored] = {}
+        for size, root, note in self._connection.execute(SELECT_CHECKPOINTS, wanted, binary=True):
+            if size in found:
+                text = "Two checkpoints of one size stand in one series: one of the two is a lie."
+                raise LogLies(Lie(size, "checkpoint", text))
+            if root is None or note is None:
+                raise LogLies(Lie(size, "checkpoint", "The row of a checkpoint has no root or no note."))
+            found[size] = Stored(series, size, bytes(root), bytes(note))
         for size, witness, line, at in self._connection.execute(SELECT_COSIGNATURES, wanted, binary=True):
             self._of(found, size, "cosigned").cosignatures.append((witness, line, at))
-        for size, authority, token, at in self._connection.execute(SELECT_TIMESTAMPS, wanted, binary=True):
-            self._of(found, size, "timestamped").timestamps.append((authority, bytes(token), at))
+        for size, _, token, at in self._connection.execute(SELECT_TIMESTAMPS, wanted, binary=True):
+            self._of(found, size, "timestamped").timestamps.append((bytes(token or b""), at))
         return list(found.values())
 
     def check(self, stored: Stored, root: bytes, origin: str, signers: Signers) -> None:
@@ -105,7 +118,7 @@ class Checkpoints:
             raise LogLies(_about(stored, "root", text, f"root {said.root.hex()}", f"root {root.hex()}"))
         for witness, line, at in stored.cosignatures:
             self._check_cosignature(stored, opened, witness, line, at)
-        for _, token, at in stored.timestamps:
+        for token, at in stored.timestamps:
             self._check_timestamp(stored, opened, token, at)
         self.counts.checkpoints += 1
         self._before[stored.series] = stored.size
@@ -122,11 +135,14 @@ class Checkpoints:
         return opened
 
     def _open(self, stored: Stored, origin: str, signers: Signers) -> OpenedCheckpoint:
-        """The note, opened with the log's keys; they are read again if one of them may have been opened meanwhile."""
-        known = {(key.name, key.key_id) for key in signers.keys(stored.series)}
-        if not known >= {(line.name, line.key_id) for line in split_note(stored.note)[1]}:
+        """The note, opened with those keys of the log that it names; all are read again if it names another, which may
+        have been opened meanwhile."""
+        _, lines = split_note(stored.note)
+        keys = signers.named(stored.series, lines)
+        if len(keys) < len(lines):
             signers.read()
-        return open_checkpoint(stored.note, signers.keys(stored.series), origin=origin)
+            keys = signers.named(stored.series, lines)
+        return open_checkpoint(stored.note, keys, origin=origin)
 
     def _of(self, found: Mapping[int, Stored], size: int, what: str) -> Stored:
         if size not in found:
@@ -134,17 +150,17 @@ class Checkpoints:
         return found[size]
 
     def _check_cosignature(
-        self, stored: Stored, opened: OpenedCheckpoint, witness: str, line: str, at: datetime
+        self, stored: Stored, opened: OpenedCheckpoint, witness: str | None, line: str | None, at: Seconds
     ) -> None:
         try:
-            key = VerifierKey.parse(witness)
+            key = VerifierKey.parse(witness or "")
             if key.kind != COSIGNATURE:
                 raise LogLies(_about(stored, "cosignature", "A cosignature stands beside a key that is no witness's."))
-            note = open_note(opened.note.text + b"\n" + line.encode() + b"\n", [key])
+            note = open_note(opened.note.text + b"\n" + (line or "").encode() + b"\n", [key])
         except VerificationRefused as refused:
             raise LogLies(_about(stored, "cosignature", f"A cosignature does not hold. {refused}")) from None
         seconds = note.signed[0].seconds
-        if note.unknown or seconds is None or int(at.timestamp()) != seconds:
+        if note.unknown or seconds is None or at is None or at // 1 != seconds:
             text = "A cosignature was not made at the time that stands beside it, or not alone."
             raise LogLies(_about(stored, "cosignature", text))
         if key in self._trust.witnesses:
@@ -152,7 +168,7 @@ class Checkpoints:
         else:
             self.counts.cosignatures_by_others += 1
 
-    def _check_timestamp(self, stored: Stored, opened: OpenedCheckpoint, token: bytes, at: datetime) -> None:
+    def _check_timestamp(self, stored: Stored, opened: OpenedCheckpoint, token: bytes, at: Seconds) -> None:
         if self._trust.timestamp_roots is None:
             self.counts.timestamps_without_roots += 1
             return
@@ -160,9 +176,9 @@ class Checkpoints:
             stamped = open_timestamp(token, opened.note.text, self._trust.timestamp_roots)
         except VerificationRefused as refused:
             raise LogLies(_about(stored, "timestamp", f"A timestamp does not hold. {refused}")) from None
-        if stamped.at.astimezone(UTC) != at.astimezone(UTC):
+        if at is None or at * 1_000_000 != (stamped.at - BEGINNING) // MICROSECOND:
             text = "A timestamp was not made at the time that stands beside it."
-            raise LogLies(_about(stored, "timestamp", text, stamped.at.isoformat(), at.isoformat()))
+            raise LogLies(_about(stored, "timestamp", text, stamped.at.isoformat(), f"{at} seconds since 1970"))
         self.counts.timestamps += 1
 
 
@@ -171,4 +187,4 @@ def _about(stored: Stored, rule: str, text: str, expected: str | None = None, fo
 
 
 def _pair(size: int, root: bytes) -> str:
-    return f"size {size}, root {root.hex()}"
+    return f"size {size}, root {shown(root.hex())}"

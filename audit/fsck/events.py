@@ -18,7 +18,7 @@ import orjson
 from audit.fsck.lies import Lie, LogLies, shown
 from audit.fsck.rows import Row
 from audit.fsck.versions import PARTITIONS, Versions, pack
-from ledger.entry import entry_time, pack_sealed, unpack_sealed
+from ledger.entry import ENTRY_BYTES_MAX, entry_time, pack_sealed, unpack_sealed
 from ledger.errors import TamperError
 
 PLACE: Final = ("tenant", "stream", "version", "topic", "recorded_at")
@@ -58,13 +58,15 @@ class Events:
             position += 1
             if at != position:
                 raise LogLies(_gap(at, position, stream))
-            if recorded_at != moment:
+            if recorded_at is None or recorded_at != moment:
                 moment, time = recorded_at, _time(row, moment)
             try:
                 told = loads(entry)
                 if dumps(told, option=sort) != entry:
                     raise LogLies(_not_canonical(row))
-                if place(told) != (tenant, stream.hex(), version, topic, time) or type(told["version"]) is not int:
+                if place(told) != (tenant, stream.hex(), version, topic, time):
+                    raise LogLies(_elsewhere(row, told, tenant, time))
+                if type(told["version"]) is not int or topic is None:
                     raise LogLies(_elsewhere(row, told, tenant, time))
                 if sealed is not None or "sealed" in told:
                     _check_sealed(row, told.get("sealed", {}))
@@ -107,6 +109,8 @@ def _check_sealed(row: Row, digests: Mapping[str, str]) -> None:
 def _time(row: Row, before: bytes | None) -> str:
     """When the row was recorded, as its entry says it; raises where that is before the event before it."""
     moment = row[4]
+    if moment is None:
+        raise LogLies(_about(row, "recorded_at", "The row has no recorded_at."))
     try:
         if before is not None and _microseconds(moment) < _microseconds(before):
             raise LogLies(
@@ -123,9 +127,10 @@ def _time(row: Row, before: bytes | None) -> str:
         raise LogLies(_about(row, "recorded_at", "recorded_at is no time that a calendar has.")) from None
 
 
-def _gap(at: int, position: int, stream: bytes) -> Lie:
+def _gap(at: int, position: int, stream: bytes | None) -> Lie:
     if at < position:
-        return Lie(at, "gapless", f"Two rows stand at position {at}.", UUID(bytes=stream), "one row", "two or more")
+        text = f"Two rows stand at position {at}."
+        return Lie(at, "gapless", text, UUID(bytes=stream) if stream else None, "one row", "two or more")
     return Lie(position, "gapless", f"Position {position} is missing.", None, f"position {position}", f"position {at}")
 
 
@@ -134,6 +139,9 @@ def _not_canonical(row: Row) -> Lie:
 
 
 def _unreadable(row: Row) -> Lie:
+    if row[5] is None:
+        text = f"There is no entry, or one of more than {ENTRY_BYTES_MAX} bytes, as none was ever written."
+        return _about(row, "entry", text)
     return _about(row, "entry", "The entry cannot be read as one.")
 
 
@@ -144,11 +152,11 @@ def _elsewhere(row: Row, told: Mapping[str, Any], tenant: str, time: str) -> Lie
         if found != expected or type(found) is not type(expected):
             text = f"The entry was written for another row: its {name} is not that of the row."
             return _about(row, "place", text, shown(expected), shown(found))
-    raise AssertionError("The entry fits its row.")
+    return _about(row, "place", "Neither the row nor the entry has a version and a topic.")
 
 
 def _about(row: Row, rule: str, text: str, expected: str | None = None, found: str | None = None) -> Lie:
-    return Lie(row[0], rule, text, UUID(bytes=row[1]), expected, found)
+    return Lie(row[0], rule, text, UUID(bytes=row[1]) if row[1] is not None else None, expected, found)
 
 
 def _microseconds(moment: bytes) -> int:

@@ -11,8 +11,10 @@ same, is told in the end by the rows, which were checked one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,7 +23,7 @@ from psycopg import Connection
 
 from audit.fsck.lies import Lie, LogLies, shown
 from audit.verify.errors import VerificationRefused
-from audit.verify.note import VerifierKey
+from audit.verify.note import Signature, VerifierKey
 from domain.log import LogKeyOpened, LogKeyRetired, LogSeriesOpened
 
 TOPICS: Final = (LogSeriesOpened.TOPIC, LogKeyOpened.TOPIC, LogKeyRetired.TOPIC)
@@ -65,9 +67,13 @@ class Tables:
 
 
 def read_tables(connection: Connection[Any], tenant: UUID) -> Tables:
-    """Both tables of a tenant."""
+    """Both tables of a tenant. Raises `LogLies` where a series or a key stands there twice."""
     series = connection.execute(SELECT_SERIES, (tenant,)).fetchall()
-    return Tables(dict(series), {row[0]: row[1:] for row in connection.execute(SELECT_KEYS, (tenant,))})
+    keys = connection.execute(SELECT_KEYS, (tenant,)).fetchall()
+    found = Tables(dict(series), {row[0]: row[1:] for row in keys})
+    if len(found.series) < len(series) or len(found.keys) < len(keys):
+        raise LogLies(Lie(0, "log_keys", "A series or a key stands in its table twice."))
+    return found
 
 
 class Signers:
@@ -85,6 +91,8 @@ class Signers:
         rows = self._connection.execute(SELECT_FACTS, wanted, binary=True).fetchall()
         self._facts: list[LogFact] = []
         self._opened: dict[int, int] = {}
+        self._known: dict[int, dict[tuple[str, bytes], VerifierKey]] = {}
+        self._living: dict[int, list[tuple[int, set[VerifierKey]]]] = {}
         self.origins: dict[int, str] = {}
         self.signers: dict[int, Signer] = {}
         for position, topic, entry in rows:
@@ -98,7 +106,12 @@ class Signers:
 
     def keys(self, series: int) -> list[VerifierKey]:
         """Every key that a series ever had."""
-        return [signer.key for signer in self.signers.values() if signer.series == series]
+        return list(self._by_name_and_id(series).values())
+
+    def named(self, series: int, lines: Iterable[Signature]) -> list[VerifierKey]:
+        """Those keys of a series that these lines of signature name."""
+        known = self._by_name_and_id(series)
+        return [known[name] for name in {(line.name, line.key_id) for line in lines} if name in known]
 
     def require_signed(self, series: int, size: int, found: set[VerifierKey]) -> None:
         """Raise `LogLies` unless exactly those keys signed that lived together at this size or later."""
@@ -121,11 +134,9 @@ class Signers:
             odd = (ahead if len(ahead) > len(found) else found)[min(len(ahead), len(found))]
             raise LogLies(Lie(odd[0], "log_keys", NOT_THE_FACTS))
 
-    def require_tables(self, tables: Tables, *, moved: bool) -> None:
-        """Raise `LogLies` unless the tables say what the facts say.
-
-        Where the log has `moved` since its facts were read, what the tables have beyond them is left to the next check.
-        """
+    def require_tables(self, tables: Tables, later: Signers) -> None:
+        """Raise `LogLies` unless the tables say what these facts say, which were read before them, and nothing that
+        those do not say which were read `later`: so the log may have moved meanwhile."""
         for series, origin in self.origins.items():
             found = tables.series.get(series, "nothing")
             if found != origin:
@@ -134,34 +145,58 @@ class Signers:
         for generation, signer in self.signers.items():
             told = (signer.series, signer.key_id, str(signer.key), signer.retired is not None)
             row = tables.keys.get(generation)
-            if row is None or row[:3] != told[:3] or (row[3] != told[3] and not (moved and row[3])):
+            ended = later.signers[generation].retired is not None if generation in later.signers else told[3]
+            if row is None or row[:3] != told[:3] or not told[3] <= row[3] <= ended:
                 text = f"The log's key {shown(signer.key_id)} does not stand in its table as its facts tell it."
                 raise LogLies(Lie(signer.retired or signer.opened, "log_keys", text))
-        if not moved and (tables.series.keys() - self.origins.keys() or tables.keys.keys() - self.signers.keys()):
+        if tables.series.keys() - later.origins.keys() or tables.keys.keys() - later.signers.keys():
             raise LogLies(
                 Lie(0, "log_keys", "A series or a key stands in its table, and no fact of the log opened it.")
             )
 
     def _learn(self, position: int, topic: str, plain: Mapping[str, Any]) -> None:
+        """Take one fact. Raises `KeyError` for one that says again what was said, or ends what never began."""
         series = plain["series"]
         if topic == LogSeriesOpened.TOPIC:
+            _require_first(series not in self.origins)
             self.origins[series] = plain["origin"]
             self._opened[series] = position
         elif topic == LogKeyOpened.TOPIC:
-            key = VerifierKey.parse(plain["verifier_key"])
-            self.signers[plain["generation"]] = Signer(series, plain["key_id"], key, position)
+            key, generation = VerifierKey.parse(plain["verifier_key"]), plain["generation"]
+            _require_first(generation not in self.signers and key.key_id.hex() == plain["key_id"])
+            self.signers[generation] = Signer(series, plain["key_id"], key, position)
         else:
-            self.signers[plain["generation"]].retired = position
+            signer = self.signers[plain["generation"]]
+            _require_first(signer.retired is None)
+            signer.retired = position
+
+    def _by_name_and_id(self, series: int) -> dict[tuple[str, bytes], VerifierKey]:
+        known = self._known.get(series)
+        if known is None:
+            keys = [signer.key for signer in self.signers.values() if signer.series == series]
+            known = self._known[series] = {(key.name, key.key_id): key for key in keys}
+        return known
 
     def _eras(self, series: int, least: int) -> Iterator[tuple[int, set[VerifierKey]]]:
         """From this position on: since when which keys of a series lived together."""
-        signers = [signer for signer in self.signers.values() if signer.series == series]
-        turns = {position for signer in signers for position in (signer.opened, signer.retired or 0)}
-        for position in (least, *sorted(turn for turn in turns if turn > least)):
-            yield position, {signer.key for signer in signers if signer.lives_at(position)}
+        eras = self._living.get(series)
+        if eras is None:
+            signers = [signer for signer in self.signers.values() if signer.series == series]
+            turns = {0} | {position for signer in signers for position in (signer.opened, signer.retired or 0)}
+            eras = self._living[series] = [
+                (turn, {signer.key for signer in signers if signer.lives_at(turn)}) for turn in sorted(turns)
+            ]
+        first = bisect_right(eras, least, key=itemgetter(0)) - 1
+        yield least, eras[first][1]
+        yield from eras[first + 1 :]
 
     def _ids(self, keys: set[VerifierKey]) -> str:
         return ", ".join(sorted(key.key_id.hex() for key in keys)) or "none"
+
+
+def _require_first(first: bool) -> None:
+    if not first:
+        raise KeyError
 
 
 NOT_THE_FACTS: Final = "The rows hold other facts about the log's keys than the account's stream leads to."

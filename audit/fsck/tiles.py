@@ -113,7 +113,13 @@ class StoredTiles:
 
     def _read(self, level: int, first: int, last: int) -> dict[int, bytes]:
         wanted = (self._tenant, self._series, level, first, last)
-        return {number: bytes(hashes) for number, hashes in self._connection.execute(SELECT_TILES, wanted, binary=True)}
+        found: dict[int, bytes] = {}
+        for number, hashes in self._connection.execute(SELECT_TILES, wanted, binary=True):
+            if number in found:
+                text = f"Tile {number} of level {level} stands there twice."
+                raise LogLies(Lie(_first(TileName(level, number), 0), "tile", text))
+            found[number] = bytes(hashes or b"")
+        return found
 
 
 def _first(name: TileName, index: int) -> int:

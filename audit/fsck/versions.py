@@ -2,9 +2,10 @@
 
 The database's own index would tell duplicates, if it were believed; a superuser can drop or damage it. So every
 (stream, version, position) is written, in the order of the log, into one of `PARTITIONS` files by the stream's hash.
-Afterwards each file is read alone and holds few streams; where it still holds too many, it is read in several passes,
-each for a share of its streams. The files have no name: they are gone when they are closed, also after kill -9. They
-hold pseudonymous ids and numbers, and nothing else.
+Afterwards each file is read alone and holds few streams. Where it still holds too many, the records of those that come
+too late for a place in memory are written into smaller files, by further bits of the hash, and these are read in turn:
+so each record is read a few times, however long the log is, also where all of it is one stream. The files have no name:
+they are gone when they are closed, also after kill -9. They hold pseudonymous ids and numbers, and nothing else.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from audit.fsck.lies import Lie
 
 PARTITIONS: Final = 64
 """Who needs it: systems that let a process open no more than 256 files."""
+
+SMALLER_PARTITIONS: Final = 16
+"""Into so many files one is split that has too many streams: three levels of them hold ten thousand million."""
 
 STREAMS_PER_PASS: Final = 50_000
 """Streams whose versions are held at once: some eight megabytes."""
@@ -59,31 +63,56 @@ class Versions:
 
     def first_lie(self) -> Lie | None:
         """The wrong version with the smallest position, None if every stream runs 1, 2, 3 … in order of the log."""
-        lies = []
+        first = None
         for number, file in enumerate(self._files):
             self._write(number)
-            passes = max(1, -(-file.tell() // (RECORD.size * STREAMS_PER_PASS)))
-            for turn in range(passes):
-                lies.append(_first_lie_among(_records(file), passes, turn))
-        return min((lie for lie in lies if lie is not None), key=lambda lie: lie.position, default=None)
+            first = _earlier(first, _first_lie_among(file, PARTITIONS))
+        return first
 
     def _write(self, number: int) -> None:
-        bucket = memoryview(self.buckets[number])
-        while bucket:
-            bucket = bucket[self._files[number].write(bucket) :]
+        _append(self._files[number], self.buckets[number])
         self.buckets[number] = bytearray()
 
 
-def _first_lie_among(records: Iterator[tuple[bytes, int, int]], passes: int, turn: int) -> Lie | None:
+def _first_lie_among(file: IO[bytes], share: int) -> Lie | None:
+    """The first lie in a file, which has one of `share` shares of all streams."""
     last: dict[bytes, int] = {}
-    for stream, position, version in records:
-        if passes > 1 and hash(stream) // PARTITIONS % passes != turn:
-            continue
-        before = last.get(stream, 0)
-        if version != before + 1:
-            return _lie(UUID(bytes=stream), position, before, version)
-        last[stream] = version
-    return None
+    with ExitStack() as stack:
+        smaller: list[IO[bytes]] = []
+        buckets = [bytearray() for _ in range(SMALLER_PARTITIONS)]
+        first = None
+        for stream, position, version in _records(file):
+            before = last.get(stream)
+            if before is None:
+                if len(last) >= STREAMS_PER_PASS:
+                    smaller = smaller or [stack.enter_context(TemporaryFile(buffering=0)) for _ in buckets]
+                    number = hash(stream) // share % SMALLER_PARTITIONS
+                    buckets[number] += pack(stream, position, version)
+                    if len(buckets[number]) >= SPILL_BYTES:
+                        _append(smaller[number], buckets[number])
+                        buckets[number] = bytearray()
+                    continue
+                before = 0
+            if version != before + 1:
+                first = _lie(UUID(bytes=stream), position, before, version)
+                break  # What was set aside before it may still be earlier.
+            last[stream] = version
+        last.clear()
+        for number, one in enumerate(smaller):
+            _append(one, buckets[number])
+            buckets[number] = bytearray()
+            first = _earlier(first, _first_lie_among(one, share * SMALLER_PARTITIONS))
+        return first
+
+
+def _earlier(one: Lie | None, other: Lie | None) -> Lie | None:
+    return min((lie for lie in (one, other) if lie is not None), key=lambda lie: lie.position, default=None)
+
+
+def _append(file: IO[bytes], content: bytes | bytearray) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _lie(stream: UUID, position: int, before: int, version: int) -> Lie:

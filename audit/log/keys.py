@@ -103,7 +103,8 @@ def _require_opened(ledger: Ledger, origin: str, key: LogKey) -> None:
             f"The key {key.key_id} of the log {origin} is not in the vault. Restore a newer backup of the vault, or "
             f"replace the key: lethe log rotate, then lethe log retire {key.key_id}."
         )
-    if verifier_key(origin, note_key(ledger.keyring, key.generation)) != key.verifier_key:
+    public = note_key(ledger.keyring, key.generation)
+    if (key_id(origin, public).hex(), verifier_key(origin, public)) != (key.key_id, key.verifier_key):
         raise LogContradiction(
             f"The vault holds another key than {key.key_id}, which the log {origin} opened. Nothing is signed with it. "
             f"Restore the vault, or replace the key: lethe log rotate, then lethe log retire {key.key_id}."

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, Final
@@ -31,7 +31,7 @@ import structlog
 from psycopg import Connection
 
 from audit.log.errors import LogContradiction
-from audit.log.keys import living, open_series, sign
+from audit.log.keys import living, open_series, origin_of, sign
 from audit.log.store import PublishedCheckpoint, log_keys
 from domain.growing_tree import TILE_WIDTH, GrowingTree, Tile
 from domain.merkle import HASH_BYTES
@@ -68,7 +68,8 @@ FROM lethe.head h LEFT JOIN LATERAL (
 ) AS s ON true WHERE h.position > COALESCE(s.size, 0)
 """
 SELECT_BEHIND = f"""
-SELECT h.tenant_id, s.series {_SERIES_OF_HEAD} AND h.tenant_id <> ALL(%s) ORDER BY h.tenant_id LIMIT %s
+SELECT h.tenant_id, s.series {_SERIES_OF_HEAD} AND h.tenant_id > %s AND h.tenant_id <= %s AND h.tenant_id <> ALL(%s)
+ORDER BY h.tenant_id LIMIT %s
 """
 SELECT_ONE_BEHIND = f"SELECT s.series {_SERIES_OF_HEAD} AND h.tenant_id = %s"
 # A statement of its own: what is read after it is what the last sequencer committed.
@@ -101,6 +102,11 @@ MOVE_SERIES = "UPDATE lethe.log_series SET size = %s WHERE tenant_id = %s AND se
 
 _Behind = tuple[UUID, int | None]
 """A tenant, and its newest series."""
+
+_FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+
+_ONE_LOGS_OWN: Final = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
+"""Of what makes a database unavailable, what may be due to one log alone: its rows are locked, or too slow to read."""
 
 _log = structlog.get_logger(__name__)
 
@@ -144,6 +150,7 @@ class Sequencer:
         self._ledger_of = ledger_of
         self._house = house
         self._left_alone: dict[UUID, float] = {}
+        self._after = _FIRST
 
     def run(self, stop: Event, *, gate: Callable[[], None]) -> None:
         """Publish until `stop` is set. `gate` is called before each turn and may raise: then nothing is published."""
@@ -169,6 +176,8 @@ class Sequencer:
             if not behind:
                 break
             published, wrong = self._publish_together(behind)
+            # The next transaction begins behind the last log that came to its turn: a backlog is not one turn.
+            self._after = published[-1].tenant if published else behind[-1][0]
             done += published
             failed += len(wrong)
             for tenant in wrong:
@@ -197,21 +206,24 @@ class Sequencer:
             last = published[-1]
 
     def _behind(self) -> list[_Behind]:
-        """The next tenants whose log is behind its head, but those that failed just now."""
+        """The next tenants whose log is behind its head, round and round, but those that failed just now."""
         now = time.monotonic()
         self._left_alone = {tenant: until for tenant, until in self._left_alone.items() if until > now}
-        values = (list(self._left_alone), TENANTS_PER_TRANSACTION)
+        behind: list[_Behind] = []
         with self._writer.connection() as connection:
-            return connection.execute(SELECT_BEHIND, values).fetchall()
+            for first, last in ((self._after, _LAST), (_FIRST, self._after)):
+                values = (first, last, list(self._left_alone), TENANTS_PER_TRANSACTION - len(behind))
+                behind += connection.execute(SELECT_BEHIND, values).fetchall()
+        return behind
 
     def _publish_together(self, behind: Sequence[_Behind]) -> tuple[list[PublishedCheckpoint], set[UUID]]:
         """One transaction for all of them; where that fails, one for each, so that none stops the others."""
         wrong: dict[UUID, LedgerError] = {}
         try:
             published = self._transaction(behind, wrong)
-        except Unavailable:
-            raise
-        except (LedgerError, psycopg.Error) as error:
+        except Exception as error:  # Whatever a log's tables hold: it is that log's error, and not the others'.
+            if isinstance(error, Unavailable) and not isinstance(error.__cause__, _ONE_LOGS_OWN):
+                raise
             if len(behind) == 1:
                 _log_failure(error, behind[0][0])
                 return [], {behind[0][0]}
@@ -231,7 +243,7 @@ class Sequencer:
             kept = self._custody.kept_checkpoints()  # Read again: one that died may have kept more since.
             steps: list[_Step] = []
             leaves = 0
-            for state in _states(connection, held):
+            for state in _states(connection, held, [tenant for tenant, _ in behind]):
                 try:
                     step = self._step(connection, state, kept.get(state.tenant), LEAVES_PER_CHECKPOINT - leaves)
                 except Unavailable:
@@ -247,7 +259,9 @@ class Sequencer:
             for step in steps:
                 _write(connection, step)
             # The last act before the commit: from here on no other root can be signed for these sizes.
-            self._custody.keep_checkpoints({step.checkpoint.tenant: _kept(step.checkpoint) for step in steps})
+            self._custody.keep_checkpoints(
+                {step.checkpoint.tenant: _kept(step.checkpoint) for step in steps}, after=kept
+            )
         return [step.checkpoint for step in steps]
 
     def _open_missing(
@@ -257,9 +271,14 @@ class Sequencer:
         for tenant, series in behind:
             last = kept.get(tenant)
             over = last is not None and last.abandoned and (series is None or series <= last.series)
-            if not over and (series is not None or last is not None):
+            if not over and series is not None:
                 continue
             try:
+                if last is not None and not over:
+                    raise LogContradiction(
+                        f"The log of {tenant} was signed at {last.size} events, and no series of it is there any more. "
+                        f"{_LOOK}"
+                    )
                 open_series(self._ledger_of(tenant), self._house, last if over else None)
             except Unavailable:
                 raise
@@ -276,6 +295,7 @@ class Sequencer:
             _require_not_behind(state, kept)
         if state.head <= state.size:
             return None
+        _require_own_origin(state)
         tree = _stored_tree(connection, state)
         target = min(state.head, state.size + leaves_max)
         changed: dict[tuple[int, int], Tile] = {}
@@ -309,15 +329,20 @@ def checkpoint_text(origin: str, size: int, root: bytes) -> str:
     return f"{origin}\n{size}\n{b64encode(root).decode()}\n"
 
 
-def _states(connection: Connection[Any], held: Sequence[tuple[UUID, int]]) -> list[_State]:
-    """Where the logs stand whose newest series this transaction holds; read after they are held."""
+def _states(connection: Connection[Any], held: Sequence[tuple[UUID, int]], order: Sequence[UUID]) -> Iterator[_State]:
+    """Where the logs stand whose newest series this transaction holds, in this order; read after they are held."""
     rows = connection.execute(SELECT_STATE, ([tenant for tenant, _ in held],), binary=True)
     states = [_State(*row) for row in rows]
-    return [state for state in states if (state.tenant, state.series) in held]
+    turns = {tenant: turn for turn, tenant in enumerate(order)}
+    for state in sorted(states, key=lambda state: turns[state.tenant]):
+        if (state.tenant, state.series) in held:
+            yield state
 
 
 def _stored_tree(connection: Connection[Any], state: _State) -> GrowingTree:
     """The tree as the tiles tell it, if they and the last event agree with what was signed. Cheap: only the edge."""
+    if state.size < 0:
+        raise LogContradiction(f"The log {state.origin} is said to have {state.size} leaves. {_LOOK}")
     tree = GrowingTree(state.size, tile_reader(connection, state.tenant, state.series))
     if not state.size:
         return tree
@@ -340,6 +365,20 @@ def _require_not_behind(state: _State, kept: KeptCheckpoint) -> None:
         raise LogContradiction(
             f"The log {state.origin} ends at {state.head} events, and {kept.size} were signed (series {kept.series}): "
             f"it was brought back to an older state. {_LOOK}"
+        )
+    if kept.series < state.series and not kept.abandoned:
+        raise LogContradiction(
+            f"The log {state.origin} is series {state.series}, and nobody accepted that series {kept.series} was given "
+            f"up, of which {kept.size} events were signed. {_LOOK}"
+        )
+
+
+def _require_own_origin(state: _State) -> None:
+    """No two series share an origin: under one that was given up nothing is ever signed again (FAULTS 19)."""
+    if not state.origin.endswith(origin_of("", state.tenant, state.series)):
+        raise LogContradiction(
+            f"Series {state.series} of the log of {state.tenant} is called {state.origin}, as no such series is. "
+            f"{_LOOK}"
         )
 
 

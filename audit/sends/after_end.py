@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audit.log_check import Finding
+from audit.sends.after_no import Finding
 from domain.account import AccountReactivated, AccountTerminated
 from domain.message import SendAuthorised
 from ledger.application import Ledger

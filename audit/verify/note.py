@@ -184,7 +184,7 @@ def signature_lines(content: bytes) -> list[Signature]:
 
 def require_key_name(name: str) -> None:
     """Raise `NoteMalformed` for what is no key's name: empty, with a space or a plus in it, or too long."""
-    if not name or "+" in name or any(letter.isspace() or letter < " " for letter in name):
+    if not name or _NO_NAME.search(name):
         raise NoteMalformed("A key's name is not empty and has no space, plus or control character in it.")
     if len(name.encode(errors="replace")) > KEY_NAME_BYTES_MAX:
         raise NoteMalformed(f"A key's name is longer than {KEY_NAME_BYTES_MAX} bytes.")
@@ -203,6 +203,7 @@ def strict_base64(text: str, what: str) -> bytes:
 
 _DASH: Final = "— "
 _KEY_ID: Final = re.compile(r"[0-9a-f]{8}")
+_NO_NAME: Final = re.compile(r"[\s\x00-\x1f+]")
 _CONTROL: Final = re.compile(rb"[\x00-\x09\x0b-\x1f]")
 
 

@@ -49,7 +49,7 @@ SELECT h.tenant_id, h.position, h.recorded_at, e.entry FROM lethe.head h
 JOIN lethe.event e ON e.tenant_id = h.tenant_id AND e.position = h.position WHERE h.tenant_id = ANY(%s)
 """
 SELECT_SIGNED = """
-SELECT n.tenant_id, h.position, c.root
+SELECT n.tenant_id, h.position, c.root, (SELECT max(series) FROM lethe.log_series s WHERE s.tenant_id = n.tenant_id)
 FROM unnest(%s::uuid[], %s::smallint[], %s::bigint[]) AS n(tenant_id, series, size)
 LEFT JOIN lethe.head h ON h.tenant_id = n.tenant_id
 LEFT JOIN lethe.log_checkpoint c ON c.tenant_id = n.tenant_id AND c.series = n.series AND c.size = n.size
@@ -65,7 +65,8 @@ class LogBehind:
     """A log that ends before the head that was kept of it, or says something else there.
 
     `unreached`: it is not the log of which the last checkpoint was signed. `kept` is then that checkpoint's end, with
-    its root as digest, where it lies further than the kept head.
+    its root as digest, where it lies further than the kept head. `series`: it goes on as this series, and nobody
+    accepted that the one of that checkpoint was given up.
     """
 
     tenant: UUID
@@ -73,11 +74,22 @@ class LogBehind:
     position: int
     rewritten: bool
     unreached: bool = False
+    series: int | None = None
+
+    @property
+    def lost(self) -> tuple[int, int] | None:
+        """The first and the last position that are missing."""
+        return (self.position + 1, self.kept.position) if self.kept.position > self.position else None
 
     def said(self) -> str:
         """What is wrong, in a sentence."""
         if self.rewritten and self.unreached:
             return f"The first {self.kept.position} events of the log of {self.tenant} are not those that were signed."
+        if self.series is not None and self.lost is None:
+            return (
+                f"The log of {self.tenant} goes on as series {self.series}, and nobody accepted that the series before "
+                f"was given up, of which {self.kept.position} events were signed."
+            )
         if self.rewritten:
             return f"The log of {self.tenant} holds another event at {self.kept.position} than the one that was kept."
         return (
@@ -232,13 +244,15 @@ def checkpoints_behind(
     columns = (list(wanted), [c.series for c in wanted.values()], [c.size for c in wanted.values()])
     behind = []
     with writer.connection() as connection:
-        for tenant, position, root in connection.execute(SELECT_SIGNED, columns).fetchall():
+        for tenant, position, root, series in connection.execute(SELECT_SIGNED, columns).fetchall():
             checkpoint, end = wanted[tenant], position or 0
             head = KeptHead(checkpoint.size, checkpoint.root, checkpoint.signed_at)
             if end < checkpoint.size:
                 behind.append(LogBehind(tenant, head, end, rewritten=False, unreached=True))
             elif not _gives(connection, tenant, checkpoint, root, thoroughly=thoroughly):
                 behind.append(LogBehind(tenant, head, end, rewritten=True, unreached=True))
+            elif series is not None and series > checkpoint.series:
+                behind.append(LogBehind(tenant, head, end, rewritten=False, unreached=True, series=series))
     return behind
 
 

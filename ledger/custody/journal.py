@@ -56,6 +56,7 @@ class Custody:
             raise SettingsRefused("The journal needs at least two folders (LETHE_CUSTODY_FOLDERS): one can be lost.")
         self._folders = tuple(folders)
         self._journals = tuple(folder / JOURNAL for folder in folders)
+        self._read: dict[Path, tuple[bytes, dict[UUID, KeptCheckpoint]]] = {}
         with disk_errors():
             prepare_folders(self._folders)
 
@@ -118,6 +119,11 @@ class Custody:
         with locked(self._folders):
             return reconciled(self._journals).number
 
+    def is_new(self) -> bool:
+        """Whether nothing was ever kept here: no destruction, no head and no checkpoint."""
+        with locked(self._folders):
+            return not (reconciled(self._journals).number or self._read_heads() or self._read_checkpoints())
+
     def check(self) -> int:
         """Read every folder's journal, from its first line to its last, heads and checkpoints. Returns how many lines.
 
@@ -160,11 +166,14 @@ class Custody:
         with locked(self._folders):
             return self._read_heads()
 
-    def keep_checkpoints(self, checkpoints: Mapping[UUID, KeptCheckpoint]) -> None:
+    def keep_checkpoints(
+        self, checkpoints: Mapping[UUID, KeptCheckpoint], *, after: Mapping[UUID, KeptCheckpoint] | None = None
+    ) -> None:
         """Keep what these tenants' logs are about to publish; it is on disk when this returns.
 
-        Raises `TamperError`, and keeps nothing, for a checkpoint that does not follow the one kept, and `Unavailable`
-        if a folder cannot be written. In both cases nothing may be published.
+        `after` is what was kept when they were made, and what they were compared with. Raises `TamperError`, and keeps
+        nothing, for a checkpoint that does not follow the one kept, or where another was kept meanwhile, and
+        `Unavailable` if a folder cannot be written. In all these cases nothing may be published.
         """
         if not checkpoints:
             return
@@ -172,6 +181,8 @@ class Custody:
             kept = self._read_checkpoints()
             for tenant, checkpoint in checkpoints.items():
                 kept_checkpoints.require_onward(tenant, kept.get(tenant), checkpoint)
+                if after is not None:
+                    kept_checkpoints.require_unmoved(tenant, after.get(tenant), kept.get(tenant))
             self._place_checkpoints({**kept, **checkpoints})
 
     def abandon_checkpoints(self, tenants: Collection[UUID]) -> None:
@@ -195,8 +206,17 @@ class Custody:
     def _read_checkpoints(self) -> dict[UUID, KeptCheckpoint]:
         found: dict[UUID, KeptCheckpoint] = {}
         for path in (folder / CHECKPOINTS for folder in self._folders):
-            found = kept_checkpoints.furthest(found, kept_checkpoints.parsed(path) if path.exists() else {})
+            found = kept_checkpoints.furthest(found, self._parsed(path) if path.exists() else {})
         return found
+
+    def _parsed(self, path: Path) -> Mapping[UUID, KeptCheckpoint]:
+        """One folder's checkpoints. The same bytes are parsed once: of ten thousand logs that takes a sequencer longer
+        than all else it does for a step."""
+        written = read_private(path)
+        before = self._read.get(path)
+        if before is None or before[0] != written:
+            before = self._read[path] = written, kept_checkpoints.parsed(path, written)
+        return before[1]
 
     def _place_heads(self, heads: Mapping[UUID, KeptHead]) -> None:
         content = _heads_content(heads)

@@ -38,6 +38,25 @@ def require_journal(vault: Pool, custody: Custody) -> None:
     require_lines(tombstones, custody.count(), custody.folders())
 
 
+def lost_behind_gate(vault: Pool, custody: Custody, *, holds_events: bool) -> str | None:
+    """What says that the journal of restored databases was lost; None if nothing does.
+
+    A vault from before the first destruction has no tombstone that could be missed. But heads are kept before every
+    backup, in the same folders: where these are new, the journal was lost with them.
+    """
+    try:
+        require_journal(vault, custody)
+    except JournalLost as lost:
+        return str(lost)
+    if holds_events and custody.is_new():
+        return (
+            f"The folders of the journal, {', '.join(custody.folders())}, are new: nothing was ever kept in them, and "
+            "heads are kept before every backup. Bring back tombstones.jsonl, heads.json and checkpoints.json from the "
+            "disk or the copy that has them, or name the right folders: LETHE_CUSTODY_FOLDERS."
+        )
+    return None
+
+
 def count_tombstones(connection: Connection[Any]) -> int:
     """How many tombstones the vault has."""
     row = connection.execute(COUNT_TOMBSTONES).fetchone()

@@ -19,7 +19,6 @@ from uuid import UUID
 
 import orjson
 
-from ledger.custody.private_files import read_private
 from ledger.errors import TamperError
 
 CHECKPOINTS: Final = "checkpoints.json"
@@ -43,7 +42,7 @@ class KeptCheckpoint:
 
 def require_onward(tenant: UUID, kept: KeptCheckpoint | None, checkpoint: KeptCheckpoint) -> None:
     """Raise `TamperError` for a checkpoint that may not follow the one that is kept."""
-    if kept is None or kept.series < checkpoint.series:
+    if kept is None or (kept.abandoned and kept.series < checkpoint.series):
         return
     goes_on = kept.series == checkpoint.series and not kept.abandoned
     if goes_on and (kept.size < checkpoint.size or (kept.size, kept.root) == (checkpoint.size, checkpoint.root)):
@@ -53,6 +52,19 @@ def require_onward(tenant: UUID, kept: KeptCheckpoint | None, checkpoint: KeptCh
         f"{kept.size} (series {kept.series}) was signed before: it was brought back to an older state or rewritten. "
         "Nothing is signed. See: lethe reopen --dry-run."
     )
+
+
+def require_unmoved(tenant: UUID, seen: KeptCheckpoint | None, kept: KeptCheckpoint | None) -> None:
+    """Raise `TamperError` where another checkpoint was kept since a new one was compared with the one `seen`.
+
+    Within one ledger that cannot be: one sequencer at a time holds a log. A copy of the ledger on a second machine,
+    which has the same keys and custody, and other events, must not slip in between (FAULTS 19).
+    """
+    if seen != kept:
+        raise TamperError(
+            f"Another checkpoint of the log of {tenant} was kept while one was made: two ledgers with the same keys "
+            "sign one log. Nothing is signed. Stop the one that is a copy."
+        )
 
 
 def furthest(found: Mapping[UUID, KeptCheckpoint], others: Mapping[UUID, KeptCheckpoint]) -> dict[UUID, KeptCheckpoint]:
@@ -77,10 +89,10 @@ def content(checkpoints: Mapping[UUID, KeptCheckpoint]) -> bytes:
     return orjson.dumps({"v": CHECKPOINTS_VERSION, "sha256": sha256(body).hexdigest()}) + b"\n" + body + b"\n"
 
 
-def parsed(path: Path) -> dict[UUID, KeptCheckpoint]:
-    """The checkpoints of one folder. Raises `TamperError` if the file was changed; it is never half-written."""
+def parsed(path: Path, written: bytes) -> dict[UUID, KeptCheckpoint]:
+    """The checkpoints of one folder's file. Raises `TamperError` if it was changed; it is never half-written."""
     try:
-        first, body, rest = read_private(path).split(b"\n")
+        first, body, rest = written.split(b"\n")
         said = orjson.loads(first)
         whole = said["v"] == CHECKPOINTS_VERSION and said["sha256"] == sha256(body).hexdigest() and not rest
         checkpoints = {

@@ -81,11 +81,15 @@ def place(path: Path, content: bytes) -> None:
     staged = staging(path)
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     try:
-        write_all(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    staged.replace(path)
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        staged.replace(path)
+    except OSError:  # A disk that is full must not be filled with pieces, try after try.
+        staged.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

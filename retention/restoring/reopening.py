@@ -1,6 +1,7 @@
 """Opening the gate of a restored ledger: what was destroyed since the backup is destroyed again before it serves.
 
-    look       which database was restored, which logs end before their kept head
+    look       which database was restored, which logs end before their kept head; whether the journal of tombstones is
+               there, without which nothing tells what is to be destroyed again
     replay     every noted tombstone that the vault does not know: its keys go, and the tombstone stands again; what
                legal holds keep of it is set aside first
     match      every log against its kept head and against the last checkpoint that was signed of it, whose root is
@@ -37,7 +38,8 @@ from ledger.backup.gate import OPEN, GateState, LogBehind, heads_of, look, repla
 from ledger.backup.restoring import SHUT
 from ledger.connections import Pool
 from ledger.custody.journal import Custody
-from ledger.errors import KeyMissing, LedgerError, TamperError
+from ledger.custody.journal_check import lost_behind_gate, require_journal, write_journal
+from ledger.errors import JournalLost, KeyMissing, LedgerError, TamperError
 from ledger.keys.keyring import LINK
 from ledger.keys.names import FOR_EVER, TENANT_HOLDER, KeyName
 from ledger.keys.vault import Vault
@@ -60,16 +62,21 @@ class LossNotAccepted(LedgerError):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What opening the gate means: how it stands, tombstones to be replayed, and each account."""
+    """What opening the gate means: how it stands, tombstones to be replayed, and each account.
+
+    `journal_lost` says why the list of tombstones cannot be all of it.
+    """
 
     state: GateState
     tombstones: int
     accounts: tuple[AccountOpening, ...]
+    journal_lost: str | None = None
 
     @property
     def loses(self) -> bool:
         """Whether something that was recorded is missing."""
-        return bool(self.state.behind) or any(account.keys_missing for account in self.accounts)
+        missing = bool(self.state.behind) or any(account.keys_missing for account in self.accounts)
+        return missing or self.journal_lost is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +89,18 @@ class Gatekeeper:
     book: InlineStanding
     ledger_of: Callable[[UUID], Ledger]
 
-    def open(self, *, reason: str | None, actor: str) -> Opening:
+    def open(self, *, reason: str | None, actor: str, journal_lost: bool = False) -> Opening:
         """Replay, match, say, forget and open. Raises `TamperError` for a rewritten log and `LossNotAccepted`.
 
-        The tombstones are replayed even where the gate then stays shut: that is never wrong. Nothing is written to a
-        log before its loss was accepted, because what was lost could then not be told from what is new.
+        Raises `JournalLost` where the journal is, and nobody accepts that as well (`journal_lost`): what was destroyed
+        since the backup would come back, and nobody would know. The tombstones are replayed even where the gate then
+        stays shut: that is never wrong. Nothing is written to a log before its loss was accepted, because what was lost
+        could then not be told from what is new.
         """
         state = look(self.writer, self.vault.pool, self.custody, thoroughly=True)
+        without = self._journal_lost(state)
+        if without is not None and not (journal_lost and state.shut):
+            raise JournalLost(f"{without} {_ACCEPT_JOURNAL}" if state.shut else without)
         told = self._replay(reason)
         if not state.shut:
             if told:
@@ -97,15 +109,17 @@ class Gatekeeper:
         for log in state.behind:
             self._require_not_rewritten(log)
         accounts = tuple(self._losses.of(tenant, state) for tenant in tenants(self.writer))
-        opening = Opening(state, told, accounts)
+        opening = Opening(state, told, accounts, without)
         if opening.loses and reason is None:
             raise LossNotAccepted(_loss_said(opening))
         self._keep_shut(state)
         for account in accounts:
-            self._conclude(account, state, told, reason, actor)
+            self._conclude(account, opening, reason, actor)
         lost = {log.tenant for log in state.behind} - {account.tenant for account in accounts}
         self.custody.replace_heads({}, gone=lost)
         self.custody.abandon_checkpoints(lost)
+        if without is not None:
+            write_journal(self.vault.pool, self.custody)  # What is known of it, or no process starts.
         for pool in (self.writer, self.vault.pool):
             with pool.transaction() as connection:
                 connection.execute(OPEN)
@@ -116,11 +130,18 @@ class Gatekeeper:
         state = look(self.writer, self.vault.pool, self.custody)
         notes = replay(self.vault, self.custody, self._set_aside(None), dry_run=True)
         found = tuple(self._losses.of(tenant, state) for tenant in tenants(self.writer)) if state.shut else ()
-        return Opening(state, notes, found)
+        return Opening(state, notes, found, self._journal_lost(state))
 
     @property
     def _losses(self) -> Losses:
         return Losses(self.writer, self.book, self.ledger_of)
+
+    def _journal_lost(self, state: GateState) -> str | None:
+        """What says that the journal was lost; behind an open gate only what every process asks."""
+        if state.shut:
+            return lost_behind_gate(self.vault.pool, self.custody, holds_events=bool(tenants(self.writer)))
+        require_journal(self.vault.pool, self.custody)
+        return None
 
     def _set_aside(self, reason: str | None) -> SettingAside:
         return SettingAside(self.writer, self.ledger_of, loss_accepted=reason is not None)
@@ -161,30 +182,31 @@ class Gatekeeper:
                 return True
         return False
 
-    def _conclude(self, account: AccountOpening, state: GateState, told: int, reason: str | None, actor: str) -> None:
-        self._say(account, state, told, reason, actor)
+    def _conclude(self, account: AccountOpening, opening: Opening, reason: str | None, actor: str) -> None:
+        self._say(account, opening, reason, actor)
         self._keep_head(account.tenant)
         if account.behind is not None and account.behind.unreached:
             # What was signed cannot be signed again: the log goes on as another series (audit/log/sequencer.py).
             self.custody.abandon_checkpoints([account.tenant])
-        self._write_off(account, state.vault_taken_at)
+        self._write_off(account, opening.state.vault_taken_at)
         self._forget(account)
         finish_replay(self.ledger_of(account.tenant))
         self._keep_head(account.tenant)
 
-    def _say(self, account: AccountOpening, state: GateState, told: int, reason: str | None, actor: str) -> None:
+    def _say(self, account: AccountOpening, opening: Opening, reason: str | None, actor: str) -> None:
         """Write to the account's log that it was restored, and what that means."""
         ledger = self.ledger_of(account.tenant)
-        behind = account.behind
+        lost = account.behind.lost if account.behind else None
         with ledger.appender.locked() as locked:
             sealed = reason is not None and self._takes_words(ledger, account, locked.now)
             fact = LedgerRestored(
-                backups=tuple(sorted({restored.backup_id for restored in state.restored})),
-                lost_from=behind.position + 1 if behind else None,
-                lost_to=behind.kept.position if behind else None,
-                tombstones_replayed=told,
+                backups=tuple(sorted({restored.backup_id for restored in opening.state.restored})),
+                lost_from=lost[0] if lost else None,
+                lost_to=lost[1] if lost else None,
+                tombstones_replayed=opening.tombstones,
                 persons_forgotten=len(account.to_forget),
                 keys_missing=account.keys_missing,
+                journal_lost=opening.journal_lost is not None,
                 reason=Personal(reason) if sealed and reason is not None else None,
                 originator_id=account.tenant,
                 originator_version=next_version(locked.connection, account.tenant, account.tenant),
@@ -237,10 +259,16 @@ class Gatekeeper:
 
 def _loss_said(opening: Opening) -> str:
     said = [log.said() for log in opening.state.behind]
+    if opening.journal_lost is not None:
+        said.append("The journal of tombstones was lost: what was destroyed since the backup comes back.")
     missing = sum(account.keys_missing for account in opening.accounts)
     if missing:
         said.append(f"{missing} keys that the ledger needs are not in the vault: it is older than the ledger.")
     return " ".join((*said, _ACCEPT))
 
 
+_ACCEPT_JOURNAL = (
+    "Without it what was destroyed since the backup comes back, and nothing tells what that is. If there is no other: "
+    "lethe reopen --journal-lost --accept-loss REASON. Then erase again, by your own papers, whom you had erased."
+)
 _ACCEPT = "Restore a newer backup, or accept the loss with a reason: lethe reopen --accept-loss REASON."

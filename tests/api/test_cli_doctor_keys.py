@@ -21,6 +21,7 @@ from ledger.custody.key_files import FileKeyProvider
 from ledger.custody.kms import KmsKeyProvider
 from ledger.keys.names import KeyName, Tombstone
 from tests.api.cli_support import CommandLine
+from tests.rolls import new_account
 
 REGIONS = ["eu-central-1", "eu-west-1"]
 
@@ -136,6 +137,27 @@ def test_the_journal_is_not_written_out_of_a_vault_that_was_restored(lethe: Comm
     with lethe.instance.vault_pool.transaction() as connection:
         connection.execute("INSERT INTO lethe_vault.restore_gate VALUES (now(), 'b', now())")
     assert lethe.json("vault", "write-journal", code=6)["error"] == "gate_shut"
+
+
+def test_a_restored_vault_without_its_journal_is_opened_only_by_name(lethe: CommandLine) -> None:
+    """Given a restored vault with a tombstone, and a journal that is gone, then `reopen` says what is missing, refuses,
+    and needs both options; then everything serves."""
+    lethe.instance.services.vault.destroy_holder(
+        new_account(lethe.instance).tenant, uuid4().bytes, when=datetime.now(UTC), cause="x", certificate=None
+    )
+    with lethe.instance.vault_pool.transaction() as connection:
+        connection.execute("INSERT INTO lethe_vault.restore_gate VALUES (now(), 'b', now())")
+    assert lethe.json("reopen", "--dry-run")["journal_lost"] is False
+    for folder in lethe.instance.settings.folders_for_custody():
+        (folder / JOURNAL).write_bytes(b"")
+    assert lethe.json("reopen", "--dry-run")["journal_lost"] is True
+    assert "Opening needs --accept-loss REASON and --journal-lost" in lethe("reopen", "--dry-run")
+    assert lethe.json("reopen", code=6)["error"] == "journal_lost"
+    assert lethe.json("reopen", "--accept-loss", "Burnt.", code=6)["error"] == "journal_lost"
+    assert lethe.json("reopen", "--journal-lost", code=1)["error"] == "refused"
+    assert lethe.json("vault", "status", code=6)["error"] in ("gate_shut", "journal_lost")
+    assert lethe.json("reopen", "--journal-lost", "--accept-loss", "Burnt.")["journal_lost"] is True
+    assert lethe.json("vault", "status")["epochs"]
 
 
 def test_a_horizon_that_is_too_long_is_found(lethe: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from api.bootstrap import Instance, running
 from domain.personal import Identity
+from ledger.backup.gate import keep_heads
 from ledger.backup.restoring import restore
 from ledger.backup.writing import LEDGER, VAULT, Database, write_backup
 from ledger.embedded import EmbeddedPostgres
@@ -49,6 +50,7 @@ def test_a_backup_that_a_roll_overtakes_opens_after_its_restore(
             if database == VAULT and left == 0:
                 list(Horizon(source.services).roll())
 
+        keep_heads(source.services.writer, source.custody, [ledger.tenant])
         notes = source.custody.count()
         provider = source.services.vault.provider
         write_backup(file, both(source), provider, now=clock(), notes=notes, progress=roll_in_between)

@@ -27,7 +27,7 @@ from audit.asof.moments import Meaning, Moment, MomentRefused, parse_moment
 from audit.asof.past_sends import PastDecision, campaigns_of, living, past_decisions
 from audit.asof.replay import Replay, Scope
 from audit.asof.suppressions import read_suppressions
-from audit.links_attack import LinksAttack
+from audit.attacks.links import LinksAttack
 from audit.records.difference import difference
 from audit.records.model import Finding, RecordsOfProcessing
 from audit.records.record import RecordRefused

@@ -62,6 +62,8 @@ class Drill:
     data_dir: Path
 
     def back_up(self, file: Path) -> None:
+        """As `lethe backup` does."""
+        keep_heads(self.source.services.writer, self.source.custody, [self.ledger.tenant])
         now, notes = self.source.services.clock(), self.source.custody.count()
         write_backup(file, both(self.source), self.source.services.vault.provider, now=now, notes=notes)
 

@@ -18,12 +18,12 @@ import pytest
 
 from api.bootstrap import Instance
 from api.bundling import collected_by_id
+from audit.attacks.dictionary import recognised
+from audit.attacks.links import LinksAttack
 from audit.bundles.model import BundleErased, Collected, NothingToBundle
 from audit.bundles.period import collect_period
 from audit.bundles.person import collect_person
 from audit.bundles.send import collect_send
-from audit.dictionary_attack import recognised
-from audit.links_attack import LinksAttack
 from audit.log.proofs import prove
 from audit.log.store import require_checkpoint
 from audit.verify.tlog_proof import TlogProof

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from audit import clear_text
-from audit.clear_text import search_clear_text
+from audit.attacks import clear_text
+from audit.attacks.clear_text import search_clear_text
 
 CANARY = "jånë.canary+7@example.org"
 FORMS = {

@@ -15,11 +15,11 @@ import pytest
 
 from api.bootstrap import Instance
 from api.consent_documents import consent_document
+from audit.attacks.links import LinksAttack
 from audit.consents import acts as consent_acts
 from audit.consents.acts import NothingSaid, TooManyActs, words_of
 from audit.consents.documents import NO_NOTICE, NOT_OPENED, Surroundings, consent_receipt, consent_records
 from audit.dpv import context
-from audit.links_attack import LinksAttack
 from domain.access import ExportProduced, PersonalDataViewed
 from domain.ids import month_of
 from domain.merkle import leaf_hash

@@ -21,8 +21,8 @@ import psycopg
 import pytest
 
 from api.bootstrap import Instance, running
-from audit.clear_text import search_clear_text
-from audit.disclosure import FoundWrap, keys_disclosed
+from audit.attacks.clear_text import search_clear_text
+from audit.attacks.disclosure import FoundWrap, keys_disclosed
 from domain.personal import Erased, Identity
 from ledger.application import Ledger
 from ledger.backup.file import BackupRefused

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from api.bootstrap import Instance
-from audit.links_attack import Lead, LinksAttack
+from audit.attacks.links import Lead, LinksAttack
 from domain.ids import month_of
 from domain.subject_commands import CorrectContact, SayNo
 from ledger.application import Ledger

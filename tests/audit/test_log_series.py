@@ -223,7 +223,7 @@ def test_a_crash_before_the_commit_does_not_shut_the_gate(
     add(drill.ledger, emails(300, "later"))
     real = drill.source.custody.keep_checkpoints
 
-    def keeps_and_dies(checkpoints: object) -> None:
+    def keeps_and_dies(checkpoints: object, **_: object) -> None:
         real(checkpoints)  # type: ignore[arg-type]
         raise TamperError("The process died here.")
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from audit.links_attack import Lead, LinksAttack
+from audit.attacks.links import Lead, LinksAttack
 from domain.ids import unix_ms, uuid7
 from domain.records import Record
 from ledger.application import Ledger

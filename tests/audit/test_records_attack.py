@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from api.bootstrap import Instance
-from audit.links_attack import LinksAttack
+from audit.attacks.links import LinksAttack
 from domain.facts import opened
 from domain.records import RECORD_CLASSES, Record
 from ledger.application import Ledger

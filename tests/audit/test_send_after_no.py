@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from audit.log_check import check_no_send_after_no
+from audit.sends.after_no import check_no_send_after_no
 from domain.subject_commands import LiftByHand, Restrict, SayNo
 from ledger.application import Ledger
 from ledger.subjects import Act

@@ -335,7 +335,7 @@ def test_a_folder_that_cannot_be_written_publishes_nothing(
 ) -> None:
     """Given a custody folder that is full, when a turn is made, then nothing is published; the next turn goes on."""
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise Unavailable("No space.")
 
     monkeypatch.setattr(own_instance.custody, "keep_checkpoints", full)

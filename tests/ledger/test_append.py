@@ -16,7 +16,7 @@ from psycopg import Connection
 
 from api.bootstrap import Instance
 from audit.fsck import require_whole_log
-from audit.log_check import check_no_send_after_no
+from audit.sends.after_no import check_no_send_after_no
 from domain.ids import micros
 from domain.message import SendAuthorised
 from domain.permission import SendTerms, decide

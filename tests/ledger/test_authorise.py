@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from audit.fsck import require_whole_log
-from audit.log_check import check_no_send_after_no
+from audit.sends.after_no import check_no_send_after_no
 from domain.campaign import CampaignNotOpen
 from domain.subject_commands import CorrectContact, Restrict, SayNo
 from ledger.application import Ledger

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from api.bootstrap import Instance
-from audit.clear_text import search_clear_text
+from audit.attacks.clear_text import search_clear_text
 from ledger.application import Ledger
 from ledger.backup import writing as backup_module
 from ledger.backup.file import DATA, FRAME_BYTES, BackupReader, BackupRefused, BackupWriter

@@ -14,7 +14,7 @@ import pytest
 
 from api.bootstrap import Instance
 from audit.fsck import require_whole_log
-from audit.log_check import check_no_send_after_no
+from audit.sends.after_no import check_no_send_after_no
 from domain.subject import fold
 from ledger.application import Ledger
 from ledger.keys.keyring import LINK

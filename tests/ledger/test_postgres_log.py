@@ -17,9 +17,9 @@ import psycopg
 import pytest
 
 from api.bootstrap import Instance, running
-from audit.clear_text import search_clear_text
+from audit.attacks.clear_text import search_clear_text
 from audit.fsck import require_whole_log
-from audit.log_check import check_no_send_after_no
+from audit.sends.after_no import check_no_send_after_no
 from domain.subject_commands import AddContact, RecordConsent
 from ledger.append import COPY_EVENTS, COPY_HEADER, LockedTenant, Row
 from ledger.application import Ledger

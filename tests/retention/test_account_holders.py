@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.bootstrap import Instance
+from audit.attacks.links import LinksAttack
 from audit.fsck import require_whole_log
-from audit.links_attack import LinksAttack
-from audit.log_check import check_no_send_after_no
+from audit.sends.after_no import check_no_send_after_no
 from domain.account import AccountRefused
 from domain.category import ACCOUNT_HOLDER
 from domain.facts import personal_fields

@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 
 from api.bootstrap import Instance
-from audit.account_check import check_no_send_after_end
 from audit.fsck import require_whole_log
-from audit.log_check import check_no_send_after_no
+from audit.sends.after_end import check_no_send_after_end
+from audit.sends.after_no import check_no_send_after_no
 from domain.account import AccountRefused
 from domain.facts import personal_fields
 from domain.personal import Erased, Personal

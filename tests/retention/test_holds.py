@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from audit.links_attack import ENTITIES_SHARING_MAX, LinksAttack
+from audit.attacks.links import ENTITIES_SHARING_MAX, LinksAttack
 from domain.facts import Fact
 from domain.ids import month_of
 from domain.message import MessageClicked

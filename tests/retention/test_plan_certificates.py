@@ -10,7 +10,7 @@ import orjson
 import psycopg
 import pytest
 
-from audit.links_attack import LinksAttack
+from audit.attacks.links import LinksAttack
 from domain.keys import CertificateIssued
 from ledger.application import Ledger
 from ledger.certificate_format import checked_certificate, digest_of

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from api.bootstrap import Instance, running
 from domain.personal import Erased
-from ledger.application import Ledger
+from ledger.application import Ledger, tenants
+from ledger.backup.gate import keep_heads
 from ledger.backup.restoring import restore
 from ledger.backup.writing import LEDGER, VAULT, Database, write_backup
 from ledger.embedded import EmbeddedPostgres
@@ -37,6 +38,7 @@ def both(instance: Instance) -> tuple[Database, Database]:
 
 def back_up(instance: Instance, file: Path) -> Path:
     services = instance.services
+    keep_heads(services.writer, instance.custody, tenants(services.writer))
     write_backup(file, both(instance), services.vault.provider, now=services.clock(), notes=instance.custody.count())
     return file
 
