@@ -587,7 +587,7 @@ def test_a_closed_account_has_its_record_without_words(
     counted = replayed(ledger).counted
     assert (counted.decisions, counted.decided_again, counted.not_found) == (1, 0, 1)
     exported = b"".join(TrailExport(ledger, section_of(ledger), "ndjson", opened=True, actor="cli").blocks())
-    assert b"ada" not in exported
+    assert b"ada@" not in exported
     assert b"Acme" not in exported
 
 
