@@ -4,6 +4,8 @@
 PYTHON ?= python3
 UV ?= uv
 ARGS ?=
+# Tests that run at a time; each process has a server of its own. make test PROCESSES=0 runs them one by one.
+PROCESSES ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +40,7 @@ serve: $(STAMP) ## Serve the API with its docs page
 	@$(BIN)/lethe serve $(ARGS)
 
 test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(PROCESSES) $(ARGS)
 
 soak: $(STAMP) ## Run the long tests and the long parts of the bench
 	@$(BIN)/python -m pytest -q -m soak --timeout=14400 $(ARGS)
