@@ -80,7 +80,8 @@ def test_the_account_has_to_be_said_where_there_are_several(
 
 
 @pytest.mark.parametrize(
-    ("account", "code", "error"), [("71be95ca-e978-44bb-97c7-ef89004cdd42", 5, "unknown_account"), ("acme", 2, "invalid_account")]
+    ("account", "code", "error"),
+    [("71be95ca-0000-4000-8000-000000000000", 5, "unknown_account"), ("acme", 2, "invalid_account")],
 )
 def test_an_account_that_is_not_here(lethe: CommandLine, account: str, code: int, error: str) -> None:
     """An unknown id is not found, and a text that is no id is a usage error."""
