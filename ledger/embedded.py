@@ -7,6 +7,8 @@ is left behind, not even by `kill -9`. (The wheel's own `get_server` counts proc
 killed process never leaves, takes no settings, and opens the home directory of root for reading.)
 
     data_dir/cluster   the database with its unix socket, owned by the server's user and closed to all others
+    data_dir/sockets   names the folder of the socket where that path is too long for the kernel; the folder stays
+                       the same while anybody uses the server, so that a restart is found at the old address
     data_dir/log       what the server said: never a statement, a parameter or the detail of an error (I4)
     data_dir/*.lock    gate: one starts or stops at a time; users: who uses it; alarm: wakes the guard;
                        guard: there is one
@@ -225,9 +227,13 @@ class EmbeddedPostgres:
     def _socket_dir(self) -> Path:
         if len(os.fsencode(self._cluster / f".s.PGSQL.{SOCKET_PORT}")) <= SOCKET_PATH_BYTES_MAX:
             return self._cluster
+        note = self.data_dir / "sockets"
+        if (kept := _read_if_there(note)) and _is_private(Path(kept)):
+            return Path(kept)
         short = Path(tempfile.mkdtemp(prefix=SOCKET_DIR_PREFIX))
         if (account := _system_account()) is not None:
             os.chown(short, account.pw_uid, account.pw_gid)
+        note.write_text(str(short))
         return short
 
     def _post_guard(self) -> None:
@@ -259,6 +265,7 @@ class EmbeddedPostgres:
         try:
             with self._locked("users", fcntl.LOCK_EX | fcntl.LOCK_NB):
                 self._halt("fast")
+                self._remove_socket_dir()
         except BlockingIOError:
             return False
         return True
@@ -266,10 +273,13 @@ class EmbeddedPostgres:
     def _halt(self, mode: str) -> None:
         if not self.running:
             return
-        sockets = Path(self._postmaster()[4])
         self._run("pg_ctl", "stop", "-D", str(self._cluster), "-w", "-t", str(STOP_SECONDS_MAX), "-m", mode)
-        if sockets.name.startswith(SOCKET_DIR_PREFIX):
-            shutil.rmtree(sockets, ignore_errors=True)
+
+    def _remove_socket_dir(self) -> None:
+        note = self.data_dir / "sockets"
+        if (kept := _read_if_there(note)) and _is_private(Path(kept)):
+            shutil.rmtree(kept, ignore_errors=True)
+        note.unlink(missing_ok=True)
 
     # Locks between processes. `flock` belongs to the open file, so forked children share their parent's.
 
@@ -375,6 +385,29 @@ def _system_account() -> pwd.struct_passwd | None:
             f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} could not be made. Make it"
             " by hand, or run this program as an ordinary user."
         ) from missing
+
+
+def _read_if_there(path: Path) -> str:
+    """The text of a file, empty where there is none."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether this is a folder for sockets that we made, and that nobody but the server's user may enter."""
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return False
+    account = _system_account()
+    return (
+        folder.name.startswith(SOCKET_DIR_PREFIX)
+        and stat.S_ISDIR(found.st_mode)
+        and stat.S_IMODE(found.st_mode) == 0o700
+        and found.st_uid == (os.geteuid() if account is None else account.pw_uid)
+    )
 
 
 def _let_pass(folder: Path) -> None:

@@ -141,10 +141,12 @@ def test_its_log_repeats_no_statement_and_no_parameter(shared: EmbeddedPostgres)
 
 
 def test_strangers_are_kept_out_by_the_directory(shared: EmbeddedPostgres) -> None:
-    """Given no password, the cluster and its socket lie in a directory that only the server's user enters."""
+    """Given no password, the cluster and its socket lie in directories that only the server's user enters."""
     cluster = shared.data_dir / "cluster"
-    assert stat.S_IMODE(cluster.stat().st_mode) == 0o700
-    assert (cluster / ".s.PGSQL.5432").is_socket()
+    sockets = Path((cluster / "postmaster.pid").read_text().splitlines()[4])
+    for folder in (cluster, sockets):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert (sockets / ".s.PGSQL.5432").is_socket()
 
 
 def test_a_crash_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
@@ -216,6 +218,32 @@ def test_a_path_too_long_for_a_socket_still_works(tmp_path: Path) -> None:
         assert ask(server, "SELECT 1") == "1"
         assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
     assert not sockets.exists()
+
+
+def test_a_restart_is_found_at_the_old_address(tmp_path: Path) -> None:
+    """Given a path too long for a socket, when the server crashes and starts again, then its address is the same."""
+    with EmbeddedPostgres(tmp_path / ("deep" * 30) / "data", fsync=False) as server:
+        before = server.url()
+        server.stop_immediately()
+        server.start()
+        assert server.url() == before
+        server.restart()
+        assert server.url() == before
+        assert ask(server, "SELECT 1") == "1"
+
+
+def test_a_socket_folder_that_others_may_enter_is_not_used(tmp_path: Path) -> None:
+    """Given a note that names somebody else's folder, when the server starts, then it makes one of its own."""
+    server = EmbeddedPostgres(tmp_path / ("deep" * 30) / "data", fsync=False)
+    theirs = tmp_path / "lethe-theirs"
+    theirs.mkdir(mode=0o777)
+    theirs.chmod(0o777)
+    server.data_dir.mkdir(parents=True)
+    (server.data_dir / "sockets").write_text(str(theirs))
+    with server:
+        assert "lethe-theirs" not in server.url()
+        assert ask(server, "SELECT 1") == "1"
+    assert theirs.exists()
 
 
 def test_a_server_found_in_the_other_mode_is_refused(shared: EmbeddedPostgres) -> None:
