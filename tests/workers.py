@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
@@ -15,13 +16,14 @@ from uuid import UUID
 
 import orjson
 
-from api.bootstrap import running
+from api.bootstrap import Instance, running
 from api.settings import Settings
 from domain.subject_commands import AddContact, RecordConsent
+from ledger.connections import Pool
 from ledger.subjects import Act
 from tests.acts import NEWSLETTER, ask
 
-STOP_SECONDS_MAX = 60
+STOP_SECONDS_MAX = 120
 
 
 def start(target: Any, *arguments: Any) -> BaseProcess:
@@ -36,6 +38,28 @@ def finish(children: Sequence[BaseProcess]) -> None:
     for child in children:
         child.join(STOP_SECONDS_MAX)
     assert [child.exitcode for child in children] == [0] * len(children)
+
+
+def see_killed(child: BaseProcess, instance: Instance) -> None:
+    """Wait for a child that kills itself, and until both databases have noticed: they drop its locks only then."""
+    child.join(STOP_SECONDS_MAX)
+    assert child.exitcode == -signal.SIGKILL, "The child ended by itself."
+    deadline = time.monotonic() + STOP_SECONDS_MAX
+    for pool in (instance.services.writer, instance.vault_pool):
+        while _advisory_locks(pool):
+            assert time.monotonic() < deadline, "The server did not notice that the child is dead."
+            time.sleep(0.01)
+
+
+def _advisory_locks(pool: Pool) -> int:
+    """How many are held in the pool's database, by anybody."""
+    with pool.transaction() as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def authorise_all(

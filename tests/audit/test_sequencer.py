@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from ledger.signing import LOG
 from tests.acts import add, emails
 from tests.log_kills import die_while_publishing, publish_until_told
 from tests.rolls import new_account
-from tests.workers import finish, start
+from tests.workers import finish, see_killed, start
 
 pytestmark = pytest.mark.store
 
@@ -192,8 +191,7 @@ def test_killed_at_any_step_it_converges(
     """Given a sequencer killed at a step, when events came since and another goes on, then all is right (FAULTS 7)."""
     add(log, emails(300))
     child = start(die_while_publishing, own_instance.settings, place, call, after)
-    child.join()
-    assert child.exitcode == -signal.SIGKILL, "The child ended by itself."
+    see_killed(child, own_instance)
     kept = own_instance.custody.kept_checkpoints().get(log.tenant)
     with own_instance.services.writer.transaction() as connection:
         before = latest_checkpoint(connection, log.tenant)
@@ -219,8 +217,7 @@ def test_killed_in_the_middle_of_a_life(
     own_instance.sequencer.publish()
     add(log, emails(300))
     child = start(die_while_publishing, own_instance.settings, place, call, after)
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
+    see_killed(child, own_instance)
     own_instance.sequencer.publish()
     assert check_all(own_instance, log) == [3, 303]
     add(log, emails(1, "one-more"))

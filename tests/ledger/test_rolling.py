@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -37,7 +36,7 @@ from tests.rolls import (
     roll_and_be_killed,
     roll_to_the_end,
 )
-from tests.workers import finish, start
+from tests.workers import finish, see_killed, start
 
 pytestmark = pytest.mark.store
 
@@ -144,8 +143,7 @@ def test_killed_at_any_batch_boundary_it_is_begun_again(own_instance: Instance, 
     # given
     people = persons_keys(own_instance, tenant, PEOPLE)
     child = start(_killed, own_instance.settings, steps)
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+    see_killed(child, own_instance)
     assert found_keys(own_instance, tenant, list(people), "identity") == people
     # when
     list(Horizon(own_instance.services).roll())

@@ -38,7 +38,7 @@ from tests.projections.scenes import (
     withdraw,
 )
 from tests.rolls import alias_rows, new_account, noon, standing_rows
-from tests.workers import start
+from tests.workers import see_killed, start
 
 pytestmark = pytest.mark.store
 
@@ -176,8 +176,7 @@ def test_killed_at_any_batch_boundary_it_is_begun_again(own_instance: Instance, 
         move(own_ledger, address, f"first.{address}")
     before = content(own_ledger)
     child = start(_roll_and_be_killed, own_instance.settings, own_ledger.tenant, steps)
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+    see_killed(child, own_instance)
     assert content(own_ledger) == before
     assert {row[3] for row in standing_rows(own_ledger)} == ({1} if steps == 0 else {2} if steps == 5 else {1, 2})
     for address in PEOPLE[:7]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -19,13 +18,13 @@ from audit.fsck import require_whole_log
 from domain.personal import Erased
 from ledger.application import Ledger
 from ledger.keys.names import TENANT_HOLDER, KeyName
-from retention.plans.apply import Applied, PlanBusy, apply_plan, finish_open_plans
+from retention.plans.apply import Applied, apply_plan, finish_open_plans
 from retention.plans.file import PlanRefused, read_plan, signed
 from retention.policy.adopting import pack_of
 from tests.acts import person, topics
 from tests.retention.plans import ANNA, BERT, JANUARY, a_month_of_engagement, assert_done_once, hold, planned, record
 from tests.support import SettableClock
-from tests.workers import start
+from tests.workers import see_killed, start
 
 pytestmark = pytest.mark.store
 
@@ -46,7 +45,6 @@ STEPS = (
         "retention.plans.carrying_out.issue_for_plan",
     ),
 )
-CHILD_SECONDS_MAX = 120
 
 
 def apply_and_die(settings: Settings, tenant: UUID, raw: bytes, now: str, step: str, after: bool) -> None:
@@ -64,18 +62,11 @@ def apply_and_die(settings: Settings, tenant: UUID, raw: bytes, now: str, step: 
     with running(settings, clock=lambda: moment) as instance:
         ledger = instance.ledger(tenant)
         setattr(found, name, die)
-        apply_plan(ledger, pack_of(ledger.accounts.state()), read_plan(ledger, raw))
+        apply(ledger, raw)
 
 
-def apply_when_free(ledger: Ledger, raw: bytes) -> Applied:
-    """Apply a plan as soon as the server has noticed that the process that held the right to do so is dead."""
-    deadline = time.monotonic() + CHILD_SECONDS_MAX
-    while True:
-        try:
-            return apply_plan(ledger, pack_of(ledger.accounts.state()), read_plan(ledger, raw))
-        except PlanBusy:
-            assert time.monotonic() < deadline, "The lock of a dead process was never let go."
-            time.sleep(0.05)
+def apply(ledger: Ledger, raw: bytes) -> Applied:
+    return apply_plan(ledger, pack_of(ledger.accounts.state()), read_plan(ledger, raw))
 
 
 def _resolve(path: str) -> Any:
@@ -100,11 +91,10 @@ def test_a_killed_process_leaves_a_plan_that_converges(
     plan = planned(ledger)
     raw = signed(ledger, plan)
     child = start(apply_and_die, instance.settings, ledger.tenant, raw, clock().isoformat(), step, after)
-    child.join(CHILD_SECONDS_MAX)
-    assert child.exitcode == -signal.SIGKILL, "The child ended by itself."
+    see_killed(child, instance)
     # Whoever comes next may be the worker, which has no file, or the person who has it.
     finish_open_plans(ledger)
-    apply_when_free(ledger, raw)
+    apply(ledger, raw)
     assert_done_once(ledger, plan)
     require_whole_log(ledger.services.writer.url, ledger.tenant)
     ledger.keyring.forget_all()
@@ -115,7 +105,7 @@ def test_a_killed_process_leaves_a_plan_that_converges(
     of_bert = KeyName(person(ledger, BERT).person.records_kid, "support")
     assert of_bert in ledger.services.vault.find(ledger.tenant, [of_bert]).tombstones
     end = topics(ledger)
-    assert apply_plan(ledger, pack_of(ledger.accounts.state()), read_plan(ledger, raw)).again
+    assert apply(ledger, raw).again
     assert topics(ledger) == end
 
 
@@ -131,10 +121,9 @@ def test_a_process_killed_before_the_intent_has_done_nothing(
     child = start(
         apply_and_die, instance.settings, ledger.tenant, raw, moment, "retention.plans.intending.record_intents", False
     )
-    child.join(CHILD_SECONDS_MAX)
-    assert child.exitcode == -signal.SIGKILL
+    see_killed(child, instance)
     assert topics(ledger) == before
     hold(ledger, kind="account")
     with pytest.raises(PlanRefused):
-        apply_when_free(ledger, raw)
+        apply(ledger, raw)
     ledger.keyring.period_key("engagement", "2040-01")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -26,7 +25,7 @@ from retention.erasure.erasing import finish_erasures
 from tests.acts import emails, person, stream_of, willing
 from tests.erasing_kills import die_while_erasing
 from tests.support import SettableClock
-from tests.workers import STOP_SECONDS_MAX, start
+from tests.workers import see_killed, start
 
 pytestmark = pytest.mark.store
 
@@ -65,8 +64,7 @@ def test_killed_at_any_step_it_is_finished_once(
     (status,) = ledger.erasures.intend([ANNA], reason="subject_request", actor="cli")
 
     child = start(die_while_erasing, instance.settings, ledger.tenant, place, call, after)
-    child.join(STOP_SECONDS_MAX)
-    assert child.exitcode == -signal.SIGKILL, "The child was to die at that step."
+    see_killed(child, instance)
 
     ledger.keyring.forget_all()
     assert ledger.person(ANNA) is None

@@ -28,7 +28,7 @@ from retention.horizon.horizon import ROLL, Horizon, HorizonKeeper, RollRunning,
 from tests.acts import add, emails, topics
 from tests.rolls import days, epochs_of_wraps, new_account, noon, roll, standing_rows
 from tests.support import SettableClock
-from tests.workers import start
+from tests.workers import see_killed, start
 
 pytestmark = pytest.mark.store
 
@@ -234,8 +234,7 @@ def test_killed_anywhere_the_horizon_is_kept(
     """Given a process killed by -9 after so many steps of a roll, when the next one keeps the horizon, then one epoch
     was opened, everything is in it, and the key goes on its day."""
     child = start(_roll_and_be_killed, own_instance.settings, steps)
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+    see_killed(child, own_instance)
     assert states(horizon) == [["open"], ["open", "open"], ["rolled", "open"]][(steps > 0) + (steps > 2)]
     clock.set(DAY_ONE + days(7))
     horizon.run_due()
