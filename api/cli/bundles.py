@@ -15,7 +15,7 @@ from api.cli.failures import CommandFailed, ExitCode
 from api.cli.files import new_file
 from api.cli.options import ACTOR, AccountOption, AddressFileOption, EmailOption, JsonFlag, addresses, ledger_of
 from api.cli.output import Output, counted
-from api.cli.trail import moment
+from api.cli.trail import SinceOption, UntilOption, moment
 from audit.bundles.making import prepared_bundle
 from audit.bundles.model import VIEWED, Collected
 from audit.bundles.period import collect_period
@@ -36,7 +36,6 @@ OpenFlag = Annotated[
     typer.Option("--open", help="Show sealed parts opened, each with the key that opens it alone. That is recorded."),
 ]
 CountOnly = Annotated[bool, typer.Option("--dry-run", help="Show how much would be in it. Nothing is made.")]
-IdArgument = Annotated[str, typer.Argument(metavar="ID")]
 
 Collect = Callable[[Ledger, Progress], Collected]
 
@@ -58,53 +57,50 @@ def person(
     _made(lambda ledger, _: collect_person(ledger, asked[0]), out, opened, dry_run, account, as_json)
 
 
-@bundles.command("campaign")
-def campaign(
-    campaign_id: Annotated[str, typer.Argument(metavar="CAMPAIGN")],
-    out: OutOption = None,
-    opened: OpenFlag = False,
-    dry_run: CountOnly = False,
-    account: AccountOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """A campaign with every decision about its messages and what became of them."""
-    _by_id("campaign", campaign_id, out, opened, dry_run, account, as_json)
+def _add_by_id(kind: str, metavar: str, words: str) -> None:
+    """One of the commands that differ in nothing but what the id is of."""
+
+    def by_id(
+        text: str = typer.Argument(metavar=metavar),  # Not `Annotated`: that is read where `metavar` is unknown.
+        out: OutOption = None,
+        opened: OpenFlag = False,
+        dry_run: CountOnly = False,
+        account: AccountOption = None,
+        as_json: JsonFlag = False,
+    ) -> None:
+        try:
+            wanted = UUID(text)
+        except ValueError:
+            raise CommandFailed(
+                ExitCode.USAGE, f"invalid_{kind}", "An id is a UUID, as it was answered or shown."
+            ) from None
+
+        def collect(ledger: Ledger, progress: Progress) -> Collected:
+            return collected_by_id(ledger, kind, wanted, progress)
+
+        _made(collect, out, opened, dry_run, account, as_json)
+
+    by_id.__doc__ = words
+    bundles.command(kind)(by_id)
 
 
-@bundles.command("request")
-def request(
-    request_id: IdArgument,
-    out: OutOption = None,
-    opened: OpenFlag = False,
-    dry_run: CountOnly = False,
-    account: AccountOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """What became of a request: an erasure or a deletion by its id, or a command by the id that its events name."""
-    _by_id("request", request_id, out, opened, dry_run, account, as_json)
-
-
-@bundles.command("destruction")
-def destruction(
-    certificate_id: IdArgument,
-    out: OutOption = None,
-    opened: OpenFlag = False,
-    dry_run: CountOnly = False,
-    account: AccountOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """What a certificate of destruction rests on, by its id, or by that of the erasure or the plan."""
-    _by_id("destruction", certificate_id, out, opened, dry_run, account, as_json)
+_add_by_id("campaign", "CAMPAIGN", "A campaign with every decision about its messages and what became of them.")
+_add_by_id(
+    "request",
+    "ID",
+    "What became of a request: an erasure or a deletion by its id, or a command by the id that its events name.",
+)
+_add_by_id(
+    "destruction",
+    "ID",
+    "What a certificate of destruction rests on, by its id, or by that of the erasure or the plan.",
+)
 
 
 @bundles.command("period")
 def period(
-    since: Annotated[
-        str | None, typer.Option("--from", help="Recorded at or after this time (ISO 8601, UTC).", show_default=False)
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", help="Recorded before this time (ISO 8601, UTC).", show_default=False)
-    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     first: Annotated[
         int | None, typer.Option("--first", min=1, help="From this position on.", show_default=False)
     ] = None,
@@ -146,20 +142,6 @@ def receipt(
 ) -> None:
     """Prove one message: that it was allowed, on which word of the person, and that nothing stood between."""
     _made(lambda ledger, _: collect_send(ledger, message_id, link=link), out, opened, dry_run, account, as_json)
-
-
-def _by_id(
-    kind: str, text: str, out: Path | None, opened: bool, dry_run: bool, account: str | None, as_json: bool
-) -> None:
-    try:
-        wanted = UUID(text)
-    except ValueError:
-        raise CommandFailed(
-            ExitCode.USAGE, f"invalid_{kind}", "An id is a UUID, as it was answered or shown."
-        ) from None
-    _made(
-        lambda ledger, progress: collected_by_id(ledger, kind, wanted, progress), out, opened, dry_run, account, as_json
-    )
 
 
 def _made(collect: Collect, out: Path | None, opened: bool, dry_run: bool, account: str | None, as_json: bool) -> None:
@@ -209,8 +191,8 @@ def _count(output: Output, collect: Collect, account: str | None) -> None:
         with output.progress("Collecting") as bar:
             collected = collect(ledger, bar.to)
         if collected.person is not None:
-            subject = UUID(bytes=collected.person.person.subject)
-            ledger.record_view(VIEWED[collected.kind], subject=subject, parts_opened=0, actor=ACTOR)
+            # It names nobody: the export that follows it would be theirs, by its neighbourhood (ADR 0033).
+            ledger.record_view(VIEWED[collected.kind], subject=None, parts_opened=0, actor=ACTOR)
         topics, sealed = Counter[str](), 0
         for page in events_at(ledger, collected.positions):
             topics.update(event.topic for event in page)

@@ -13,10 +13,11 @@ from typing import Annotated, Final, TextIO
 import typer
 
 from api.cli.failures import CommandFailed, ExitCode
+from api.cli.files import new_text
 from api.cli.options import ACTOR, STDIN, AccountOption, JsonFlag, campaign_id, ledger_of, open_text
 from api.cli.output import Output, counted
 from api.cli.provider_events import read_events
-from api.cli.recipients import Form, Rejected, ResultsWriter, form_of, private_file, read_recipients
+from api.cli.recipients import Form, Rejected, ResultsWriter, form_of, read_recipients
 from domain.campaign import Kind
 from domain.permission import RULES
 from ledger.application import Ledger
@@ -260,7 +261,7 @@ def _results(out: Path | None, form: Form | None) -> Iterator[ResultsWriter]:
     elif str(out) == STDIN:
         yield ResultsWriter(sys.stdout, chosen)
     else:
-        with private_file(out) as text:
+        with new_text(out) as text:
             yield ResultsWriter(text, chosen)
 
 

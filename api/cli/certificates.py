@@ -13,11 +13,13 @@ import orjson
 import typer
 
 from api.cli.failures import CommandFailed, ExitCode
+from api.cli.files import OutOption
 from api.cli.options import AccountOption, JsonFlag, ledger_of
 from api.cli.output import Output, counted
 from domain.facts import NIL
 from ledger.certificate_format import BYTES_MAX, checked_certificate, digest_of
 from ledger.signing import ALGORITHM, PUBLIC_KEY_BYTES, verify_key
+from retention.certificates.exports import is_of_many
 from retention.certificates.pdf import certificate_pdf
 from retention.certificates.store import Certificate, certificate, certificates_of_day, exported
 
@@ -25,6 +27,8 @@ certificates = typer.Typer(help="Show, check and export certificates of destruct
 
 Format = Literal["json", "pdf"]
 
+EXPORTS_OF_PERSON: Final = "Exports about this person, out of reach"
+EXPORTS_OF_MANY: Final = "Exports about many persons with parts opened: they may hold something of what was destroyed"
 LISTED_MAX: Final = 1_000
 CertificateArgument = Annotated[
     str, typer.Argument(metavar="ID", help="The certificate's id, or that of the erasure it is about.")
@@ -111,10 +115,7 @@ def export(
     form: Annotated[
         Format, typer.Option("--format", help="json is what is signed; pdf is for the file, with the JSON inside.")
     ] = "json",
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Where to write it. Else: standard output.", show_default=False),
-    ] = None,
+    out: OutOption = None,
     account: AccountOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -165,8 +166,14 @@ def _tables(output: Output, said: Mapping[str, Any]) -> None:
     inventory = [[row["artefact"], row["held"], row["state"]] for row in said["inventory"]]
     output.table(["artefact", "what it held", "state"], inventory, title="Where it had been")
     if said.get("exports"):
-        left = [[row["month"], row["kind"], row["opened"], row["count"]] for row in said["exports"]]
-        output.table(["month", "kind", "opened", "count#"], left, title="Exports about this person, out of reach")
+        for of_many, title in ((False, EXPORTS_OF_PERSON), (True, EXPORTS_OF_MANY)):
+            left = [
+                [row["month"], row["kind"], row["opened"], row["count"]]
+                for row in said["exports"]
+                if is_of_many(row) == of_many
+            ]
+            if left:
+                output.table(["month", "kind", "opened", "count#"], left, title=title)
     windows = [[row["what"], row["until"], row["why"]] for row in said["windows"]]
     output.table(["what", "until", "why"], windows, title="Still open for a while")
     for sentence in said["still_possible"]:

@@ -167,14 +167,18 @@ def require_files(paths: Sequence[Path]) -> None:
             raise CommandFailed(ExitCode.NOT_FOUND, "unreadable_file", f"There is no file {path}.")
 
 
-def confirm(output: Output, question: str, *, yes: bool) -> None:
+def confirm(
+    output: Output,
+    question: str,
+    *,
+    yes: bool,
+    refusal: str = "This destroys data. Look at it with --dry-run, then add --yes.",
+) -> None:
     """Ask before something is destroyed; where nobody can be asked, `--yes` has to say it."""
     if yes:
         return
     if not sys.stdin.isatty() or output.as_json:
-        raise CommandFailed(
-            ExitCode.USAGE, "not_confirmed", "This destroys data. Look at it with --dry-run, then add --yes."
-        )
+        raise CommandFailed(ExitCode.USAGE, "not_confirmed", refusal)
     if not typer.confirm(question, err=True):
         raise typer.Abort
 

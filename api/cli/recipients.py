@@ -7,10 +7,8 @@ Out: CSV or NDJSON, in files of mode 0600 that are never written over. Both are 
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -18,7 +16,6 @@ from typing import Any, Final, Literal, TextIO
 
 import orjson
 
-from api.cli.failures import CommandFailed, ExitCode
 from api.imports.columns import EMAIL, folded
 from api.imports.errors import ImportFileError
 from audit.formulas import neutralised
@@ -150,23 +147,6 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return neutralised(value) if isinstance(value, str) else str(value).lower()
-
-
-@contextmanager
-def private_file(path: Path) -> Iterator[TextIO]:
-    """A new file that only we may read. Raises `CommandFailed` where one is there already."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise CommandFailed(
-            ExitCode.REFUSED, "file_exists", f"{path} exists and is not written over. Name another file, or move it."
-        ) from None
-    except OSError as error:
-        raise CommandFailed(
-            ExitCode.NOT_FOUND, "unwritable_file", f"{path} cannot be written: {os.strerror(error.errno or 0)}."
-        ) from None
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as text:
-        yield text
 
 
 def form_of(path: Path | None, form: Form | None) -> Form:

@@ -26,6 +26,13 @@ from domain.personal import Erased
 from ledger.application import Ledger
 from projections.history import EVENTS_MAX, Page, Question, SeenEvent, search
 
+SinceOption = Annotated[
+    str | None, typer.Option("--from", help="Recorded at or after this time (ISO 8601, UTC).", show_default=False)
+]
+UntilOption = Annotated[
+    str | None, typer.Option("--to", help="Recorded before this time (ISO 8601, UTC).", show_default=False)
+]
+
 
 def events(
     email: EmailOption = None,
@@ -36,12 +43,8 @@ def events(
         list[str] | None,
         typer.Option(help="A kind of event, such as consent.granted.v1, or how it begins: consent. May be repeated."),
     ] = None,
-    since: Annotated[
-        str | None, typer.Option("--from", help="Recorded at or after this time (ISO 8601, UTC).", show_default=False)
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", help="Recorded before this time (ISO 8601, UTC).", show_default=False)
-    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     after: Annotated[int, typer.Option(min=0, help="Go on after this position.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
     opened: Annotated[

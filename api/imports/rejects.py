@@ -39,7 +39,7 @@ NAME_TRIES_MAX: Final = 1_000
 UNREADABLE_MEMBER: Final = "unreadable"
 
 
-class RejectsWriter:
+class _RejectFiles:
     """Opens a reject file in ``folder`` when the first row of a source file comes; a context manager.
 
     ``paths`` says, by source file, where its rejects are; ``count`` how many there are in all.
@@ -47,10 +47,35 @@ class RejectsWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writers: dict[str, Writer] = {}
         self._open_files = ExitStack()
         self.paths: dict[str, Path] = {}
         self.count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open_files.close()
+
+    def _file_for(self, source_file: str, ending: str) -> TextIO:
+        if len(self.paths) == SOURCE_FILES_MAX:
+            raise ImportFileError(f"More than {SOURCE_FILES_MAX} files have rejected rows; import fewer at once.")
+        path, text = created_file(self._folder, source_file, ending)
+        self.paths[source_file] = path
+        return self._open_files.enter_context(text)
+
+
+class RejectsWriter(_RejectFiles):
+    """Rejected rows of tables, as CSV."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._writers: dict[str, Writer] = {}
 
     def write(self, row: RejectedRow) -> None:
         """Add ``row``. Raises :class:`ImportFileError` where the file cannot be made, or is one too many."""
@@ -61,66 +86,35 @@ class RejectsWriter:
         surplus = row.cells[width:]
         writer.writerow([*map(neutralised, cells), f"line {row.line}: {row.reason}", *map(neutralised, surplus)])
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._open_files.close()
-
     def _begin(self, row: RejectedRow) -> Writer:
-        if len(self._writers) == SOURCE_FILES_MAX:
-            raise ImportFileError(f"More than {SOURCE_FILES_MAX} files have rejected rows; import fewer at once.")
-        path, text = created_file(self._folder, row.file, ".csv")
-        self._open_files.enter_context(text)
         # Everything quoted: a comma in a cell starts no new cell, whatever delimiter the spreadsheet expects.
-        writer = csv.writer(text, quoting=csv.QUOTE_ALL)
+        writer = csv.writer(self._file_for(row.file, ".csv"), quoting=csv.QUOTE_ALL)
         writer.writerow([*map(neutralised, row.header), REASON_COLUMN])
         self._writers[row.file] = writer
-        self.paths[row.file] = path
         return writer
 
 
-class LineRejectsWriter:
-    """As `RejectsWriter`, for the lines of NDJSON files: an object as it was, with `lethe_reason` before all else.
+class LineRejectsWriter(_RejectFiles):
+    """Rejected lines of NDJSON files: an object as it was, with `lethe_reason` before all else.
 
     A line that is no object stands as text in `UNREADABLE_MEMBER`, and is refused until it is put in order.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._texts: dict[str, TextIO] = {}
-        self._open_files = ExitStack()
-        self.paths: dict[str, Path] = {}
-        self.count = 0
 
     def write(self, row: RejectedRow) -> None:
         """Add ``row``, whose one cell is its line. Raises :class:`ImportFileError` as `RejectsWriter.write`."""
         text = self._texts.get(row.file)
         if text is None:
-            self.paths[row.file], text = created_file(self._folder, row.file, ".ndjson")
-            self._texts[row.file] = self._open_files.enter_context(text)
+            text = self._texts[row.file] = self._file_for(row.file, ".ndjson")
         self.count += 1
         held = object_of("".join(row.cells))
         members = {UNREADABLE_MEMBER: "".join(row.cells)} if held is None else held
         members.pop(REASON_COLUMN, None)
         reason = {REASON_COLUMN: f"line {row.line}: {row.reason}"}
         text.write(orjson.dumps(reason | members).decode() + "\n")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._open_files.close()
 
 
 def object_of(line: str) -> dict[str, Any] | None:

@@ -13,7 +13,8 @@ from typing import Final
 
 from audit.formulas import neutralised
 from audit.records.model import RecordsOfProcessing
-from audit.records.tables import Cell, Column, Table, tables_of, text_of
+from audit.records.table_shape import Cell, Column, Table, text_of
+from audit.records.tables import tables_of
 
 BYTE_ORDER_MARK: Final = "\ufeff"
 EXTRA: Final = " (extra)"
