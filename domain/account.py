@@ -73,6 +73,18 @@ class PackAdopted(Fact):
     minimum_age: int
 
 
+class RulesAdopted(Fact):
+    """Sends are decided by this version of the legal rules, in exactly these words, from now on.
+
+    `digest` is the SHA-256 of the complete rows, with their days, sources and notes (`RuleSet.digest`). Recorded before
+    the first decision by them, so that nobody can word the rules of that day afterwards.
+    """
+
+    TOPIC: ClassVar[str] = "account.rules_adopted.v1"
+    rules_version: str
+    digest: str
+
+
 class AccountTerminated(Fact):
     """The subscription ended. Nothing is sent and nothing new is taken in; what is held can be read and exported."""
 
@@ -114,7 +126,8 @@ class Account:
 
     `terminated_at` is when the subscription ended, None while it runs; `closed_at` when there was no way back.
     `pack_digest` is None where the account was opened before digests were kept and has adopted nothing since;
-    `announced` is by a pack's name and version.
+    `announced` is by a pack's name and version. `rules_adopted` holds version and digest of every set of legal rules
+    that something was decided by; a version has several digests where a day, source or note was mended under it.
     """
 
     pack: str
@@ -128,6 +141,7 @@ class Account:
     pack_digest: str | None = None
     announced: Mapping[tuple[str, int], Announcement] = field(default_factory=dict)
     operator: bool = False
+    rules_adopted: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def status(self) -> Status:
@@ -160,6 +174,13 @@ def close(account: Account) -> list[Fact]:
     return [AccountClosed()] if account.closed_at is None else []
 
 
+def adopt_rules(account: Account, rules_version: str, digest: str) -> list[Fact]:
+    """What deciding by these legal rules leads to; nothing where they were adopted in these words before."""
+    if (rules_version, digest) in account.rules_adopted:
+        return []
+    return [RulesAdopted(rules_version=rules_version, digest=digest)]
+
+
 def evolve(account: Account | None, fact: Fact) -> Account | None:
     """The account after one more fact of its stream."""
     if isinstance(fact, AccountOpened):
@@ -182,6 +203,8 @@ def evolve(account: Account | None, fact: Fact) -> Account | None:
             pack_digest=fact.digest,
             minimum_age=fact.minimum_age,
         )
+    if isinstance(fact, RulesAdopted):
+        return replace(account, rules_adopted=account.rules_adopted | {(fact.rules_version, fact.digest)})
     if isinstance(fact, PackChangeAnnounced):
         notice = Announcement(fact.digest, date.fromisoformat(fact.given_on), date.fromisoformat(fact.effective_on))
         return replace(account, announced={**account.announced, (fact.pack, fact.pack_version): notice})

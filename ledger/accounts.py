@@ -20,6 +20,7 @@ from domain import account as accounts
 from domain.account import Account
 from domain.facts import Fact
 from domain.ids import unix_ms, uuid7
+from domain.law import RuleSet
 from domain.subject_commands import CommandRefused
 from ledger.append import Head, LockedTenant
 from ledger.desk import Desk
@@ -91,6 +92,16 @@ class AccountDesk(Desk):
         with self._appender.locked() as locked:
             return self._record(locked, lambda account: decide(account, locked.now.date()), actor)
 
+    def adopt_rules(self, locked: LockedTenant, rules: RuleSet, *, at: datetime, actor: str, command: UUID) -> None:
+        """In a transaction that is about to record decisions by these legal rules; harmless where they were adopted.
+
+        `at` is when the first of them was made, and `command` what asked for it. It restricts nobody.
+        """
+        account = self.read(locked.connection)
+        decided = accounts.adopt_rules(account, rules.version, rules.digest)
+        facts = self._headed(decided, account.version, at, actor, command)
+        locked.record([(self._mapper.draft(fact), fact.originator_version) for fact in facts], restricts=False)
+
     def _change(
         self,
         decide: Callable[[Account], list[Fact]],
@@ -120,8 +131,10 @@ class AccountDesk(Desk):
             locked.connection.execute(SET_TERMINATED, (after.terminated_at, self._tenant))
         return after
 
-    def _headed(self, facts: Sequence[Fact], version: int, now: datetime, actor: str) -> list[Fact]:
-        command = UUID(bytes=os.urandom(16), version=4)
+    def _headed(
+        self, facts: Sequence[Fact], version: int, now: datetime, actor: str, command: UUID | None = None
+    ) -> list[Fact]:
+        command = command or UUID(bytes=os.urandom(16), version=4)
         return [
             fact.model_copy(
                 update={

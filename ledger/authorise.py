@@ -7,6 +7,9 @@ position whether anybody else wrote at all. If so, what was read is read again u
 
 A message's stream is `UNIQUE (stream, version)`, so there is one decision per campaign and person; an allowed
 answer is repeated until it expires or is recalled, and a refusal is decided afresh.
+
+The first chunk by a version of the legal rules records what they say, in front of its decisions (`RulesAdopted`). What
+this process has seen adopted it remembers, so that every other chunk costs a look into a set.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from domain.ids import micros, unix_ms, uuid7
 from domain.law import RuleSet
 from domain.permission import SUPERSEDED, TERMINATED, SendTerms, decide
 from domain.standing import Suppression
+from ledger.accounts import AccountDesk
 from ledger.append import Head, LockedTenant, ShapedRow
 from ledger.authorise_layout import Answer, Asked, Layout, Recipient, Sending
 from ledger.desk import Desk, DeskTools
@@ -68,6 +72,7 @@ class _Prepared:
     chunk: Sequence[Recipient]
     head: Head
     now: datetime
+    rules: RuleSet
     campaign: Campaign
     asked: list[Asked]
     answer: Answer
@@ -92,10 +97,18 @@ class AuthorisationDesk(Desk):
     """Authorises sends for one tenant."""
 
     def __init__(
-        self, tools: DeskTools, *, rules: RulesOn, parts: PartStore, chunk_recipients: int = CHUNK_RECIPIENTS
+        self,
+        tools: DeskTools,
+        *,
+        rules: RulesOn,
+        parts: PartStore,
+        accounts: AccountDesk,
+        chunk_recipients: int = CHUNK_RECIPIENTS,
     ) -> None:
         super().__init__(tools)
         self._rules = rules
+        self._accounts = accounts
+        self._adopted: set[tuple[str, str]] = set()
         self._parts = parts
         self._chunk_recipients = chunk_recipients
 
@@ -185,9 +198,9 @@ class AuthorisationDesk(Desk):
         """Unseal, decide and lay out a chunk. This half computes."""
         head = fetched.head
         now = max(self._clock(), head.recorded_at)
-        answer = Answer(rejected=fetched.rejected)
+        answer, rules = Answer(rejected=fetched.rejected), self._rules(now.date())
         prepared = _Prepared(
-            fetched.chunk, head, now, fetched.campaign, fetched.asked, answer, micros(now) + VALID_US_MAX
+            fetched.chunk, head, now, rules, fetched.campaign, fetched.asked, answer, micros(now) + VALID_US_MAX
         )
         rows = self._book.unseal(self._tenant, fetched.standings)
         strangers = []
@@ -216,7 +229,7 @@ class AuthorisationDesk(Desk):
                 asked.decision = SUPERSEDED
 
     def _decide(self, run: _Run, prepared: _Prepared, against: Mapping[bytes, Sequence[Suppression]]) -> None:
-        rules = self._rules(prepared.now.date())
+        rules = prepared.rules
         terms = SendTerms.of(
             prepared.campaign.purpose, prepared.campaign.channel, run.account.country, run.account.minimum_age
         )
@@ -246,7 +259,7 @@ class AuthorisationDesk(Desk):
                 campaign=prepared.campaign,
                 actor=run.actor,
                 command=run.command,
-                rules=self._rules(prepared.now.date()).version,
+                rules=prepared.rules.version,
                 now=prepared.now,
             ),
             self._keyring,
@@ -267,12 +280,14 @@ class AuthorisationDesk(Desk):
         with self._appender.locked() as locked:
             self._parts.require_new(locked.connection, part)
             prepared = self._still_true(run, prepared, locked)
-            self._record(run, prepared, locked)
+            first = self._record(run, prepared, locked)
             answer = prepared.answer
             receipt = locked.receipt()
             if receipt is not None:
-                answer.first, answer.last = receipt.first, receipt.last
+                answer.first, answer.last = first, receipt.last
             self._parts.save(locked, part, answer.stored())
+        if prepared.rows:
+            self._adopted.add(_words_of(prepared.rules))  # Known only now that it is durable.
         if receipt is not None:
             run.writes.add(receipt.first, receipt.last, prepared.ids)
         return answer
@@ -287,10 +302,15 @@ class AuthorisationDesk(Desk):
             self._lay_out(run, prepared, locked.connection)
         return prepared
 
-    def _record(self, run: _Run, prepared: _Prepared, locked: LockedTenant) -> None:
-        locked.record_shaped(prepared.rows)
+    def _record(self, run: _Run, prepared: _Prepared, locked: LockedTenant) -> int:
+        """Write a chunk; returns the position of its first decision, behind the adoption of its rules."""
+        if prepared.rows and _words_of(prepared.rules) not in self._adopted:
+            command = UUID(hex=run.command)
+            self._accounts.adopt_rules(locked, prepared.rules, at=prepared.now, actor=run.actor, command=command)
+        first = locked.record_shaped(prepared.rows)
         if prepared.counts:
             self._count_strangers(run, prepared, locked)
+        return first
 
     def _count_strangers(self, run: _Run, prepared: _Prepared, locked: LockedTenant) -> None:
         fact = RecipientsRefused(
@@ -303,6 +323,11 @@ class AuthorisationDesk(Desk):
             command=UUID(hex=run.command),
         )
         locked.record([(self._mapper.draft(fact), fact.originator_version)], restricts=False)
+
+
+def _words_of(rules: RuleSet) -> tuple[str, str]:
+    """What an account adopts: a version's name, and the digest of every word of its rows."""
+    return rules.version, rules.digest
 
 
 def _content(chunk: Sequence[Recipient]) -> bytes:

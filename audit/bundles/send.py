@@ -3,7 +3,7 @@
     the message     its whole stream: the authorisation, and what became of it
     the campaign    its registration: purpose, channel, digest of the content
     the person      every version of their stream up to the decision, and the next one, so that none stood between
-    the rules       those in force on the day, row by row with their sources
+    the rules       those in force on the day, row by row with their sources, and where the account adopted them
 
 The token is tied to the message by K_link, the person's link key of that month, which the receipt discloses: the
 message's id and the nonce in the token are two parts of one hash under it. K_link shows which other messages of the
@@ -14,9 +14,8 @@ purpose nothing in the log ties the two (docs/adr/0033).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,9 +23,9 @@ import orjson
 
 from audit.bundles.model import BundleErased, CannotBundle, Collected, positions_of
 from audit.bundles.reading import end_of, events_at, places_of
+from domain.account import RulesAdopted
 from domain.campaign import CampaignRegistered
-from domain.law import LawError, rules_named
-from domain.law.rules import LAW
+from domain.law import LawError, RuleSet, rules_named
 from domain.message import SendAuthorised
 from domain.permission import CONTRACT, OPT_OUT_REGIME
 from domain.standing import permission_key
@@ -56,6 +55,11 @@ GONE: Final = (
     "the person any more."
 )
 
+NOT_ADOPTED: Final = (
+    "That the account had adopted these rules word for word is not shown: it decided before accounts did so, or a day, "
+    "a source or a note was mended since. In that case the version of the program that decided can show it."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Message:
@@ -82,13 +86,17 @@ def collect_send(ledger: Ledger, token: str, *, link: bool = True) -> Collected:
     persons = _versions_around(ledger, subject, authorised.position, end)
     registered = _registered(ledger, campaign, end)
     said = orjson.loads(authorised.state)
+    rules = _rules(said["rules"])
     claims: dict[str, Any] = {
         "campaign": registered.position,
         "authorised": authorised.position,
         "subject": subject.hex,
         "before": sum(event.position < authorised.position for event in persons if event.position is not None),
-        "rules": _rules(said["rules"]),
+        "rules": {"version": rules.version, "rows": [row.written() for row in rules.rows]},
     }
+    adopted = _adopted(ledger, rules, authorised.position)
+    if adopted is not None:
+        claims["adopted"] = adopted
     if link:
         claims |= {"token": token, "link": _link(message)}
     last = persons[-1]
@@ -98,7 +106,7 @@ def collect_send(ledger: Ledger, token: str, *, link: bool = True) -> Collected:
     if evidence is not None:
         claims["evidence"] = evidence
     streams = own.claimed() | {subject.hex: last.originator_version}
-    every = [*own.positions, *(e.position for e in persons if e.position is not None), registered.position]
+    every = [*own.positions, *(e.position for e in persons if e.position is not None), registered.position, adopted]
     return Collected(
         kind="send",
         asked={"message": message.stream.hex, "campaign": campaign.hex},
@@ -193,31 +201,32 @@ def _link(message: _Message) -> dict[str, str]:
     return link
 
 
-def _rules(version: str) -> dict[str, Any]:
-    """The rules that decided, with the rows of the law that they are made of. Raises `CannotBundle`."""
+def _rules(version: str) -> RuleSet:
+    """The rules that decided. Raises `CannotBundle`."""
     try:
-        since = rules_named(version).since
+        return rules_named(version)
     except LawError as error:
         raise CannotBundle("rules_unknown", str(error)) from None
-    return {"version": version, "rows": list(_rows(since))}
 
 
-def _rows(day: date) -> Iterator[dict[str, Any]]:
-    for row in LAW.rows:
-        if row.in_force(day):
-            yield {
-                "says": orjson.loads(orjson.dumps([row.file, *row.says()])),
-                "effective_from": row.effective_from.isoformat(),
-                "effective_to": row.effective_to.isoformat() if row.effective_to is not None else None,
-                "source": row.source,
-                "note": row.note,
-            }
+def _adopted(ledger: Ledger, rules: RuleSet, authorised: int) -> int | None:
+    """Where the account adopted these very rows before the decision.
+
+    None where it decided before accounts adopted rules, or where a day, source or note of a row was mended since.
+    """
+    words = {"rules_version": rules.version, "digest": rules.digest}
+    for page in events_at(ledger, sorted(places_of(ledger, [ledger.tenant], authorised).positions)):
+        for event in page:
+            if event.topic == RulesAdopted.TOPIC and orjson.loads(event.state)["plain"] == words:
+                return event.position
+    return None
 
 
 def _marks(claims: Mapping[str, Any]) -> dict[int, str]:
     """What the events are to the question, by position."""
     named = {
         "campaign": "the campaign",
+        "adopted": "the adoption of the rules",
         "evidence": "what it rests on",
         "authorised": "the authorisation",
         "next": "the person's next event",
@@ -242,6 +251,9 @@ def _words(claims: Mapping[str, Any], said: Mapping[str, Any]) -> tuple[str, ...
             f"Position {claims['authorised']} allowed this message under rule {plain['rule']} (basis "
             f"{plain['basis']}), by the rules {said['rules']}, until {plain['expires_at']}."
         ),
+        f"The account had adopted these rules, word for word, at position {claims['adopted']}."
+        if "adopted" in claims
+        else NOT_ADOPTED,
         rests,
         (
             f"The first {claims['before']} events of the person's own stream are here, up to the last one before the "

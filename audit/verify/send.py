@@ -12,7 +12,6 @@ Nothing in the log binds a message to its person, and that is on purpose: the ho
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any, Final
 
 from audit.verify.entries import Entry, is_id, is_time
 from audit.verify.errors import ClaimRefused
+from audit.verify.rules import Rules
 from audit.verify.words import CLAIMS, CONSENT, DECLARED, Words, is_transactional
 
 AUTHORISED: Final = "send.authorised.v1"
@@ -38,7 +38,6 @@ TOKEN_VERSION: Final = 1
 LINK_DIGEST_BYTES: Final = 22
 NONCE_AT: Final = slice(3, 15)
 OCCURRENCE_BYTES: Final = 8
-RULES_DIGEST_BYTES: Final = 4
 
 EVIDENCED_BASES: Final = {
     CONSENT: GRANTED,
@@ -63,10 +62,6 @@ IN_TIME_NOT_PROVEN: Final = (
     "That the message left while it was allowed: the authorisation ends at the time above, or with the person's next "
     "no, and their stream is shown up to the next event only. Nor is a closing of the campaign seen if it was left out."
 )
-RULES_NOT_PROVEN: Final = (
-    "That these were the rules of that day, and what the law says: a digest of 32 bits ties the rows to the version's "
-    "name, and nothing ties their dates, sources and notes. Hold them against the law."
-)
 VERSIONS_NOT_PROVEN: Final = (
     "That no version of the stream stands in the log twice: whoever reads the whole log (lethe fsck) would see it."
 )
@@ -86,20 +81,24 @@ class SendClaim:
     _stream: list[Entry] = field(default_factory=list)
     _closed: dict[str, Entry] = field(default_factory=dict)
     _dispatched: list[Entry] = field(default_factory=list)
+    _rules: Rules = field(init=False)
 
     def __post_init__(self) -> None:
         said, required = self.said, {"campaign", "authorised", "subject", "before", "rules"}
-        optional = {"token", "evidence", "next", "link"}
+        optional = {"token", "evidence", "next", "link", "adopted"}
         if not required <= said.keys() <= required | optional or ("token" in said) != ("link" in said):
             raise ClaimRefused("The claim of a send has fields too many, or too few.", CLAIMS)
-        numbers = [said[name] for name in ("campaign", "authorised", "before", "evidence", "next") if name in said]
+        named = ("campaign", "authorised", "before", "evidence", "next", "adopted")
+        numbers = [said[name] for name in named if name in said]
         if any(type(number) is not int or number < 0 for number in numbers) or not is_id(said["subject"]):
             raise ClaimRefused("The claim of a send names a position or a stream that is none.", CLAIMS)
+        self._rules = Rules(said["rules"])
 
     def take(self, entry: Entry) -> None:
         """Look at one more event of the bundle."""
         if entry.position in (self.said["campaign"], self.said["authorised"]):
             self._named[entry.position] = entry
+        self._rules.take(entry)
         if entry.said["topic"] == CLOSED:
             self._closed.setdefault(entry.said["stream"], entry)
         elif entry.said["topic"] == DISPATCHED:
@@ -121,14 +120,15 @@ class SendClaim:
         purpose, channel = campaign.plain["purpose"], campaign.plain["channel"]
         words.require_no_no(purpose, channel, now)
         self._require_evidence(words, authorised, purpose, channel)
-        _require_rules(self.said["rules"], authorised)
+        rules_proven, rules_unproven = self._rules.settle(authorised, self.said.get("adopted"))
         proven = [
             _authorised_by(authorised),
             *self._late(authorised),
             f"It is of the campaign that event {campaign.position} registered, for {purpose!r} by {channel}.",
             f"Versions 1 to {len(before)} of the person's stream stand before it; no no among them stands unlifted.",
+            *rules_proven,
         ]
-        unproven = [PERSON_NOT_PROVEN, LISTS_NOT_PROVEN, RULES_NOT_PROVEN, VERSIONS_NOT_PROVEN, IN_TIME_NOT_PROVEN]
+        unproven = [PERSON_NOT_PROVEN, LISTS_NOT_PROVEN, *rules_unproven, VERSIONS_NOT_PROVEN, IN_TIME_NOT_PROVEN]
         if "evidence" in self.said:
             proven.append(f"It rests on event {self.said['evidence']}, the person's newest word on that purpose.")
         if "next" in self.said:
@@ -257,25 +257,8 @@ def _require_of(authorised: Entry, campaign: Entry, closed: Entry | None) -> Non
         raise ClaimRefused("The authorisation had expired before it was recorded.", CLAIMS, authorised.position)
 
 
-def _require_rules(rules: Any, authorised: Entry) -> None:
-    """Raise `ClaimRefused` unless the rows of the law that are shown make up the version that the decision names."""
-    try:
-        version, rows = rules["version"], rules["rows"]
-        said = "\n".join(sorted(json.dumps(row["says"]) for row in rows)).encode()
-        since = _VERSION.fullmatch(version)
-        digest = blake2b(said, digest_size=RULES_DIGEST_BYTES).hexdigest()
-    except (KeyError, TypeError, ValueError):
-        raise ClaimRefused("The rules of the day are not shown as a version and rows.", CLAIMS) from None
-    if authorised.said.get("rules") != version:
-        text = f"The send was decided under {authorised.said.get('rules')}, and {version} is shown."
-        raise ClaimRefused(text, CLAIMS, authorised.position)
-    if since is None or since["digest"] != digest:
-        raise ClaimRefused(f"The rows that are shown are not those that {version} is made of.", CLAIMS)
-
-
 def _xor(nonce: bytes, tag: Sequence[int]) -> bytes:
     return bytes(a ^ b for a, b in zip(nonce, tag, strict=False)) + nonce[len(tag) :]
 
 
 _MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
-_VERSION: Final = re.compile(r"law-[0-9]{4}-[0-9]{2}-[0-9]{2}-(?P<digest>[0-9a-f]{8})")

@@ -54,6 +54,16 @@ class Row:
         """What the row decides: its version is made of this, so notes and citations can be mended freely."""
         raise NotImplementedError
 
+    def written(self) -> dict[str, Any]:
+        """The whole row as a receipt shows it: what it decides, its days (YYYY-MM-DD), its source and its note."""
+        return {
+            "says": [self.file, *self.says()],
+            "effective_from": self.effective_from.isoformat(),
+            "effective_to": self.effective_to.isoformat() if self.effective_to is not None else None,
+            "source": self.source,
+            "note": self.note,
+        }
+
     def __str__(self) -> str:
         return f"{self.file}, row {self.number}"
 

@@ -3,6 +3,9 @@
 Between two days on which some row changes the rules are one and the same object with one `version`, such as
 `law-2024-06-01-5f0c9ab2`: the day since which the rows are in force, and a digest of what they say. A version
 in an old decision finds its rules again (`rules_named`), as long as those rows have not been rewritten.
+
+A version says nothing of the days, sources and notes of its rows, which may be mended under it. `digest` is over all of
+it, and an account records it before it decides anything by these rules (`domain.account.RulesAdopted`).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from importlib.resources import files
 from itertools import chain
 
@@ -60,9 +63,14 @@ class OptOutLimit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleSet:
-    """The rules in force from `since` until some row changes. A country of None is one not known."""
+    """The rules in force from `since` until some row changes. A country of None is one not known.
+
+    `digest` is the SHA-256, in hexadecimal, of the complete `rows`: see `_full_digest` for the bytes.
+    """
 
     version: str
+    digest: str
+    rows: tuple[Row, ...]
     since: date
     regimes: Mapping[str | None, Regime]
     unknown: Regime
@@ -147,6 +155,8 @@ def _rule_set(since: date, rows: Sequence[Row]) -> RuleSet:
         )
     return RuleSet(
         version=f"law-{since.isoformat()}-{_digest(rows)}",
+        digest=_full_digest(rows),
+        rows=tuple(rows),
         since=since,
         regimes={
             country: _known(regimes, row) for row in rows if isinstance(row, CountryRow) for country in row.countries
@@ -187,6 +197,12 @@ def _known(regimes: Mapping[str, Regime], row: CountryRow) -> Regime:
 def _digest(rows: Iterable[Row]) -> str:
     said = sorted(json.dumps([row.file, *row.says()]) for row in rows)
     return blake2b("\n".join(said).encode(), digest_size=_VERSION_DIGEST_BYTES).hexdigest()
+
+
+def _full_digest(rows: Iterable[Row]) -> str:
+    """Over every row as canonical JSON (RFC 8785), one a line, the lines in order; no newline behind the last."""
+    written = (json.dumps(row.written(), ensure_ascii=False, sort_keys=True, separators=(",", ":")) for row in rows)
+    return sha256(b"\n".join(sorted(line.encode() for line in written))).hexdigest()
 
 
 LAW = Law(packaged_texts())

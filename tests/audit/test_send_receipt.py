@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,9 +16,14 @@ from api.bootstrap import Instance
 from audit.bundles.model import BundleErased, CannotBundle, Collected, positions_of
 from audit.bundles.send import collect_send
 from audit.verify.errors import BundleRefused, ClaimRefused
+from audit.verify.rules import RULES_NOT_PROVEN
+from domain.account import RulesAdopted
 from domain.ids import month_of
+from domain.law import law_with
+from domain.law.rules import packaged_texts
 from domain.message import SendAuthorised
 from domain.subject_commands import SayNo
+from ledger.accounts import AccountDesk
 from ledger.application import Ledger
 from ledger.errors import InvalidToken
 from ledger.keys.keyring import LINK
@@ -71,6 +77,69 @@ def test_the_rules_of_the_day_are_in_it_with_their_sources(instance: Instance, l
     assert len(rules["rows"]) > 40
     assert all(row["source"] for row in rules["rows"])
     verified(instance, ledger, path)
+
+
+def test_the_adoption_of_the_rules_is_in_it_and_proven(instance: Instance, ledger: Ledger, tmp_path: Path) -> None:
+    """Given a decision, when it is proven, then so is that the account had adopted every word of its rules before."""
+    willing(ledger, PEOPLE)
+    ask(ledger, register(ledger), [BERT])
+    path, _ = make(
+        instance, ledger, collect_send(ledger, ask(ledger, register(ledger), PEOPLE).allowed[ANNA]), tmp_path
+    )
+    adopted, authorised = (claims_of(path)[name] for name in ("adopted", "authorised"))
+    assert isinstance(adopted, int)
+    assert ledger.log.select_log(adopted, 1)[0].topic == RulesAdopted.TOPIC
+    assert adopted < authorised  # type: ignore[operator]
+    found = verified(instance, ledger, path)
+    assert any(f"Event {adopted} had adopted" in sentence for sentence in found.proven)
+    assert RULES_NOT_PROVEN not in found.not_proven
+    assert "the adoption of the rules" in ZipFile(path).read("summary.html").decode()
+
+
+def test_rows_that_the_house_words_anew_are_refused(instance: Instance, ledger: Ledger, tmp_path: Path) -> None:
+    """Given a house that shows a row with another note than it had adopted, signed for, then that is refused."""
+    willing(ledger, PEOPLE)
+    collected = collect_send(ledger, ask(ledger, register(ledger), PEOPLE).allowed[ANNA])
+    said = deepcopy(collected.claims)
+    said["send"]["rules"]["rows"][0]["note"] += " Or not."
+    path, _ = make(instance, ledger, replace(collected, claims=said), tmp_path)
+    with pytest.raises(ClaimRefused, match="to the letter"):
+        verified(instance, ledger, path)
+
+
+def test_a_send_from_before_the_account_adopted_rules(
+    instance: Instance, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a send of the time before accounts adopted rules, then its receipt says what it always said, also once the
+    account has adopted the same rules for a later send, whose receipt says more."""
+    willing(ledger, PEOPLE)
+    with monkeypatch.context() as older:
+        older.setattr(AccountDesk, "adopt_rules", lambda *_, **__: None)
+        before = ask(Ledger(ledger.tenant, ledger.services), register(ledger), [ANNA]).allowed[ANNA]
+    after = ask(ledger, register(ledger), [ANNA]).allowed[ANNA]
+    path, made = make(instance, ledger, collect_send(ledger, before), tmp_path)
+    assert "adopted" not in claims_of(path)
+    assert RULES_NOT_PROVEN in verified(instance, ledger, path).not_proven
+    assert made.manifest["kind"] == "send"
+    path, _ = make(instance, ledger, collect_send(ledger, after), tmp_path)
+    assert "adopted" in claims_of(path)
+    assert RULES_NOT_PROVEN not in verified(instance, ledger, path).not_proven
+
+
+def test_rules_whose_note_was_mended_since_are_not_said_to_be_adopted(
+    instance: Instance, ledger: Ledger, tmp_path: Path
+) -> None:
+    """Given a send decided by a release with another note, when this one proves it, then the rows that it can show are
+    not those that were adopted: it claims no adoption, and says so, and the receipt verifies."""
+    mended = packaged_texts()["regimes.toml"].replace("No prior consent;", "No prior consent at all;")
+    other = Ledger(ledger.tenant, replace(ledger.services, rules=law_with({"regimes.toml": mended}).on))
+    willing(ledger, PEOPLE)
+    token = ask(other, register(ledger), [ANNA]).allowed[ANNA]
+    assert len(ledger.accounts.state().rules_adopted) == 1
+    path, _ = make(instance, ledger, collect_send(ledger, token), tmp_path)
+    assert "adopted" not in claims_of(path)
+    assert RULES_NOT_PROVEN in verified(instance, ledger, path).not_proven
+    assert "is not shown" in ZipFile(path).read("summary.html").decode()
 
 
 def test_each_occurrence_has_a_receipt_of_its_own(instance: Instance, ledger: Ledger, tmp_path: Path) -> None:

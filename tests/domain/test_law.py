@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, timedelta
+from hashlib import sha256
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,6 +153,41 @@ def test_rewriting_a_row_changes_the_version() -> None:
     assert changed.on(TODAY).version != rules_on(TODAY).version
     with pytest.raises(LawError, match="rewritten"):
         changed.named(rules_on(TODAY).version)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("regimes.toml", "No prior consent;", "No prior consent at all;"),
+        ("regimes.toml", 'source = "', 'source = "See: '),
+        ("permission.toml", "effective_from = 2003-12-11", "effective_from = 2003-12-12"),
+    ],
+    ids=["note", "source", "day"],
+)
+def test_the_digest_is_over_days_sources_and_notes_too(file: str, old: str, new: str) -> None:
+    """Given a note, a source or a day that is mended, then the version may keep its name, and never its digest."""
+    texts = packaged_texts()
+    assert old in texts[file]
+    texts[file] = texts[file].replace(old, new, 1)
+    changed = Law(texts).on(TODAY)
+    assert changed.version == rules_on(TODAY).version
+    assert changed.digest != rules_on(TODAY).digest
+
+
+def test_the_digest_does_not_care_for_the_order_of_rows() -> None:
+    """Given a file whose rows are turned around, then the rules are the same, to the letter."""
+    texts = packaged_texts()
+    head, *rows = texts["age_of_consent.toml"].split("[[row]]")
+    texts["age_of_consent.toml"] = head + "".join(f"[[row]]{row.rstrip()}\n\n" for row in reversed(rows))
+    assert Law(texts).on(TODAY).digest == rules_on(TODAY).digest
+
+
+def test_the_digest_is_over_bytes_that_others_can_make() -> None:
+    """The bytes are those that docs/reference/bundles.md names: canonical JSON, a row a line, the lines in order."""
+    rules = rules_on(TODAY)
+    lines = sorted(orjson.dumps(row.written(), option=orjson.OPT_SORT_KEYS) for row in rules.rows)
+    assert rules.digest == sha256(b"\n".join(lines)).hexdigest()
+    assert [row for row in LAW.rows if row.in_force(TODAY)] == list(rules.rows)
 
 
 def test_no_rules_before_the_first_row() -> None:
