@@ -2,7 +2,8 @@
 
     of a plan       its whole stream: what was intended, what went item by item, what was published before
     of an erasure   the facts of everybody who was erased on that day: the certificate does not say which is whose
-    of both         the certificate's own facts, the days whose keys it lists, and what the log was told of epochs
+    of both         the certificate's own facts, the days whose keys it lists, what the log was told of epochs, and
+                    the exports about many persons in the time of these keys, with sealed parts opened
 
 An erasure's certificate leads to no person (docs/adr/0017), so its bundle cannot hold "the" intent. It shows the crowd
 of the day, and that the certificate's digest stands in the log.
@@ -41,7 +42,7 @@ def collect_destruction(ledger: Ledger, exported: Exported) -> Collected:
     certificate, of_plan = UUID(said["id"]), said["about"]["kind"] == PLAN
     with ledger.services.writer.transaction() as connection:
         epochs = [row[0] for row in connection.execute(SELECT_EPOCH_STREAMS, (ledger.tenant,))]
-    own = places_of(ledger, [certificate, *epochs], end)
+    own = places_of(ledger, [certificate, *epochs, *_opened_streams(ledger, exported)], end)
     day = Places() if of_plan else _of_day(ledger, date.fromisoformat(said["unreachable_from"]), end)
     every = [*own.positions, *day.positions, *_published(exported)]
     if not every:
@@ -82,6 +83,16 @@ def _of_day(ledger: Ledger, day: date, end: int) -> Places:
     first = position_at(ledger, begin, end) - 1
     last = position_at(ledger, begin + timedelta(days=1), end) - 1
     return places_of_topics(ledger, OF_THE_DAY, first, last)
+
+
+def _opened_streams(ledger: Ledger, exported: Exported) -> list[UUID]:
+    """Where exports about many persons stand that were opened while the listed keys opened what they sealed."""
+    made_on = [date.fromisoformat(key["made_on"]) for key in (exported["destroyed_keys"] or {}).get("keys", ())]
+    if not made_on:
+        return []
+    last = date.fromisoformat(exported["certificate"]["unreachable_from"])
+    since, until = (datetime.combine(day, time(), UTC) for day in (min(made_on), last))
+    return ledger.exports.opened_streams(since, until)
 
 
 def _published(exported: Exported) -> Iterator[int]:

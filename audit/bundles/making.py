@@ -40,6 +40,7 @@ from audit.verify.proving import FOLDER, needed_tiles
 from audit.verify.readme import readme_text
 from audit.verify.tiles import ProvenTiles, Tiles
 from audit.verify.tlog_proof import TlogProof
+from domain.access import rounded_up
 from ledger.application import Ledger
 from ledger.entry import entry_time, unpack_sealed
 from ledger.mapper import LedgerEvent
@@ -121,7 +122,8 @@ def _record(ledger: Ledger, collected: Collected, counts: Counts, digest: str, a
         digest=digest,
     )
     if counts.opened:
-        ledger.record_view(VIEWED[collected.kind], subject=None, parts_opened=counts.opened, actor=actor)
+        opened = rounded_up(counts.opened)
+        ledger.record_view(VIEWED[collected.kind], subject=None, parts_opened=opened, actor=actor)
 
 
 @dataclass(slots=True)
@@ -218,6 +220,8 @@ class _Maker:
         if not self.opened:
             return found
         for part in disclosed_parts(self.ledger, page, self.collected.holders):
+            if part.opened and not self._tally.opened and self.collected.person is None:
+                self.ledger.exports.note_opened(EXPORT_KINDS[self.collected.kind], actor=self.actor)
             self._tally.take(part)
             found.setdefault(part.position, []).append(part)
             if part.opened:

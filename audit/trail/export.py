@@ -14,14 +14,18 @@ import orjson
 
 from audit.trail.lines import Form, OpenedEvent, head, lines, opened_event
 from audit.trail.section import Section, read
-from domain.access import ExportProduced, PersonalDataViewed
+from domain.access import ExportOpened, ExportProduced, PersonalDataViewed
 from ledger.application import Ledger
 from ledger.mapper import LedgerEvent
 
 KIND: Final = "trail"
 LOOKED_AT: Final = "trail.export"
 
-OWN_FACTS: Final = {ExportProduced.TOPIC: ("kind", KIND), PersonalDataViewed.TOPIC: ("what", LOOKED_AT)}
+OWN_FACTS: Final = {
+    ExportOpened.TOPIC: ("kind", KIND),
+    ExportProduced.TOPIC: ("kind", KIND),
+    PersonalDataViewed.TOPIC: ("what", LOOKED_AT),
+}
 """What exports of the trail leave behind. One that found nothing else is not recorded: whoever follows a quiet log
 would make it grow for ever. Records of any other look or export are news."""
 
@@ -66,6 +70,8 @@ class TrailExport:
     def _note(self, events: list[OpenedEvent]) -> None:
         opened = sum(event.parts_opened for event in events)
         if opened:
+            if not self.opened:
+                self._ledger.exports.note_opened(KIND, actor=self._actor)
             self._ledger.record_view(LOOKED_AT, subject=None, parts_opened=opened, actor=self._actor)
         self.entries += len(events)
         self.opened += opened

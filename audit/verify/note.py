@@ -88,14 +88,19 @@ class VerifierKey:
         """Raise `SignatureRefused` unless this key made this signature over a note's text."""
         if self.kind == COSIGNATURE:
             text, signature = cosigned_message(text, signature[:TIME_BYTES]), signature[TIME_BYTES:]
-        if len(signature) != SIGNATURE_BYTES:
-            raise SignatureRefused(f"The signature of {self.name} does not have the length of its type.")
-        try:
-            crypto_sign_open(signature + text, self.public_key)
-        except BadSignatureError:
-            raise SignatureRefused(
-                f"The signature of {self.name} does not fit: the text was changed, or another key signed it."
-            ) from None
+        require_signature(self.name, self.public_key, text, signature)
+
+
+def require_signature(name: str, public_key: bytes, text: bytes, signature: bytes) -> None:
+    """Raise `SignatureRefused` unless this Ed25519 key made this signature over these bytes; `name` is for the text."""
+    if len(signature) != SIGNATURE_BYTES or len(public_key) != KEY_BYTES:
+        raise SignatureRefused(f"The signature of {name} or its key does not have the length of its type.")
+    try:
+        crypto_sign_open(signature + text, public_key)
+    except BadSignatureError:
+        raise SignatureRefused(
+            f"The signature of {name} does not fit: the text was changed, or another key signed it."
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ What it says of a person's data is what the account's pack says of everybody's.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, Final
@@ -22,10 +21,10 @@ from domain.subject import ACCOUNT_CLOSURE
 from ledger.application import Ledger
 from ledger.certificate_format import FORMAT, FORMAT_VERSION
 from ledger.erasures import UnfinishedErasure
-from ledger.exports import PastExport
 from ledger.signing import ALGORITHM, verify_key
 from retention.certificates import text
 from retention.certificates.epoch_dates import EpochDates, epoch_dates
+from retention.certificates.exports import ExportListed
 from retention.certificates.store import ERASURE, UNREACHABLE, UNRECOVERABLE, Certificate, signed
 from retention.policy.outcomes import Kept, cause_of, destroyed_classes, kept_classes, pack_of
 from retention.policy.pack import Pack
@@ -44,19 +43,6 @@ NOES_KEPT: Final = Kept(
 )
 
 
-ExportListed = dict[str, Any]
-"""Exports of one kind about one person in one month: `kind`, `month`, `opened` (whether parts were open), `count`."""
-
-
-def exports_listed(exports: Iterable[PastExport]) -> list[ExportListed]:
-    """What a certificate says of exports: no finer than a month, and by nothing that stands in the log beside it."""
-    counted = Counter(exports)
-    return [
-        {"kind": one.kind, "month": one.month, "opened": one.opened, "count": count}
-        for one, count in sorted(counted.items(), key=lambda item: (item[0].month, item[0].kind, item[0].opened))
-    ]
-
-
 def prepare_to_sign(ledger: Ledger) -> None:
     """Make the account's signing key where there is none yet: not under a lock."""
     verify_key(ledger.keyring)
@@ -67,7 +53,7 @@ def erasure_certificate(
 ) -> Certificate:
     """Stage 1 for one erased person. `kept` are the classes of which the person has a key that outlives them.
 
-    `exports` are those about this person alone, which are out of reach.
+    `exports` are those about this person alone, which are out of reach; those about many persons come with the list.
     """
     dates = epoch_dates(ledger.services, ledger.clock())
     account = ledger.account()
@@ -92,7 +78,10 @@ def erasure_certificate(
         "kept": [_kept(one) for one in _kept_of_person(outcomes, kept, erasure.cause)],
         "copies": text.copies_to_come(dates.places, horizon),
         "inventory": text.inventory(
-            horizon, of_person=True, suppressed=erasure.cause != ACCOUNT_CLOSURE, exported=bool(exports)
+            horizon,
+            text.exports_on_the_day(bool(exports)),
+            of_person=True,
+            suppressed=erasure.cause != ACCOUNT_CLOSURE,
         ),
         "exports": list(exports),
         "acknowledgements": text.acknowledged_by_erasure(day),
@@ -102,15 +91,28 @@ def erasure_certificate(
     return signed(ledger, document=document, kind=ERASURE, day=day, epoch=dates.newest)
 
 
-def listed(ledger: Ledger, held: Certificate, named: Mapping[str, Any] | None, issued_on: date) -> Certificate:
-    """The next revision of stage 1, which names the list of keys of its day."""
+def listed(
+    ledger: Ledger,
+    held: Certificate,
+    named: Mapping[str, Any] | None,
+    exports: Sequence[ExportListed],
+    issued_on: date,
+) -> Certificate:
+    """The next revision of stage 1, which names the list of keys of its day.
+
+    `exports` are those about many persons, the same for everybody on the list.
+    """
+    own = held.document.get("exports", [])
+    state = text.exports_listed_by_then(bool(own), of_many=bool(exports))
     changes: dict[str, Any] = {
         "keys": {**held.document["keys"], "list": named},
         "statements": [*held.document["statements"][:2], text.DIGEST_IN_LOG],
+        "exports": [*own, *exports],
+        "inventory": text.with_exports(held.document["inventory"], state),
     }
     if named is not None:
-        exported = bool(held.document.get("exports"))
-        changes["still_possible"] = text.still_possible(named["erasures"], exported=exported)
+        erasures = named["erasures"]
+        changes["still_possible"] = text.still_possible(erasures, exported=bool(own), of_many=bool(exports))
     list_id = UUID(named["id"]) if named is not None else None
     return _revised(ledger, held, issued_on, changes, list_id)
 
@@ -127,9 +129,9 @@ def unrecoverable(ledger: Ledger, held: Certificate, dates: EpochDates, issued_o
         "copies": copies,
         "inventory": text.inventory(
             day,
+            text.exports_said(held.document["inventory"]),
             of_person=held.kind == ERASURE,
             suppressed=suppressed,
-            exported=bool(held.document.get("exports")),
         ),
     }
     return _revised(ledger, held, issued_on, changes, held.list_id)

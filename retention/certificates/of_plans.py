@@ -9,7 +9,6 @@ and stand for nobody.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
@@ -26,6 +25,7 @@ from ledger.application import Ledger
 from ledger.keys.commitments import CommitmentBook
 from retention.certificates import text
 from retention.certificates.epoch_dates import epoch_dates
+from retention.certificates.exports import ExportListed, exports_of_many
 from retention.certificates.issuing import certificate_head, prepare_to_sign
 from retention.certificates.store import (
     PLAN,
@@ -84,7 +84,10 @@ def issue_for_plan(ledger: Ledger, plan_id: UUID) -> Certificate:
     keys = CommitmentBook(ledger.services.vault, ledger.tenant).told_under(str(plan_id), begun, KEYS_LISTED_MAX)
     told: list[Told] = [[name, made_on.isoformat(), commitment.hex()] for name, made_on, commitment in keys]
     made = destroyed_list(ledger, day, told, 0)
-    certificate = _certificate(ledger, applied, facts, day, made.named if made is not None else None)
+    # Of a list that is cut off the first key may not be on it.
+    since = min(made_on for _, made_on, _ in keys) if 0 < len(keys) < KEYS_LISTED_MAX else None
+    exports = exports_of_many(ledger, since, applied.recorded_at) if applied.keys else []
+    certificate = _certificate(ledger, applied, facts, exports, made.named if made is not None else None)
     with ledger.appender.locked() as locked:
         found = read_certificates(locked.connection, ledger.tenant, [plan_id]).get(plan_id)
         if found is not None:
@@ -110,8 +113,14 @@ def _silence(ledger: Ledger) -> None:
 
 
 def _certificate(
-    ledger: Ledger, applied: PlanApplied, facts: Sequence[Fact], day: date, named: dict[str, Any] | None
+    ledger: Ledger,
+    applied: PlanApplied,
+    facts: Sequence[Fact],
+    exports: Sequence[ExportListed],
+    named: dict[str, Any] | None,
 ) -> Certificate:
+    assert applied.recorded_at is not None
+    day = applied.recorded_at.date()
     dates = epoch_dates(ledger.services, ledger.clock())
     horizon = dates.horizon
     intents = [fact for fact in facts if isinstance(fact, DestructionIntended)]
@@ -139,7 +148,12 @@ def _certificate(
         },
         "kept": [],
         "copies": text.copies_to_come(dates.places, horizon),
-        "inventory": text.inventory(horizon, of_person=False),
+        "inventory": text.inventory(
+            horizon,
+            text.exports_listed_by_then(False, of_many=bool(exports), whom="those whose keys these were"),
+            of_person=False,
+        ),
+        "exports": list(exports),
         "acknowledgements": text.acknowledged_by_plan(day),
         "windows": text.windows_of_plan(day),
         "still_possible": text.still_possible_of_plan(),

@@ -6,7 +6,7 @@ point at them. Days are UTC, and no time is finer than a day.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
 
@@ -69,11 +69,48 @@ EXPORTS_STAND_ALONE: Final = (
 )
 
 
-def inventory(horizon: date, *, of_person: bool, suppressed: bool = True, exported: bool = False) -> list[Row]:
+EXPORTS_SHARED: Final = (
+    "Exports about many persons are listed for everybody on the list of keys together, from the day on which the first "
+    "of its keys was made: which of them held something of this person is not told."
+)
+
+EXPORTS: Final = "exports and bundles that left the house"
+_OUT_OF_REACH: Final = "out of reach of this destruction"
+_OWN_LISTED: Final = "those about this person alone are listed"
+
+
+def exports_on_the_day(exported: bool) -> str:
+    """What is said of exports before the day of an erasure is over."""
+    own = [_OWN_LISTED] if exported else []
+    later = "those about many persons in which parts were opened are added when the day is over"
+    return "; ".join([_OUT_OF_REACH, *own, later])
+
+
+def exports_listed_by_then(exported: bool, *, of_many: bool, whom: str = "this person") -> str:
+    """What is said of exports with the list of keys: which of them are listed, and as what."""
+    own = [_OWN_LISTED] if exported else []
+    many = (
+        f"those about many persons in which parts were opened are listed apart, as they may hold something of {whom}"
+        if of_many
+        else "no other in which parts were opened is on record from when the first of these keys was made"
+    )
+    return "; ".join([_OUT_OF_REACH, *own, many])
+
+
+def exports_said(rows: Sequence[Mapping[str, str]]) -> str:
+    """What an inventory says of exports."""
+    return next((row["state"] for row in rows if row["artefact"] == EXPORTS), _OUT_OF_REACH)
+
+
+def with_exports(rows: Sequence[Mapping[str, str]], state: str) -> list[Row]:
+    """An inventory that says this of exports."""
+    return [{**row, "state": state} if row["artefact"] == EXPORTS else {**row} for row in rows]
+
+
+def inventory(horizon: date, exports: str, *, of_person: bool, suppressed: bool = True) -> list[Row]:
     """Every kind of artefact that held the keys or what they sealed, and what became of it.
 
-    `suppressed` says whether the person's addresses must not be mailed from then on, `exported` whether anything about
-    this person alone had left the house.
+    `exports` is what is said of those, `suppressed` whether the person's addresses must not be mailed from then on.
     """
     about = "the person's events" if of_person else "the events of the time"
     rows = [
@@ -87,13 +124,9 @@ def inventory(horizon: date, *, of_person: bool, suppressed: bool = True, export
             "sealed events and read models",
             f"those made until then are unreadable from {horizon} at the latest",
         ),
-        _row(
-            "exports and bundles that left the house",
-            "what was in them",
-            "out of reach of this destruction" + ("; those about this person alone are listed" if exported else ""),
-        ),
-        _row("the sender's own systems", "their own copies and logs", "out of reach of this destruction"),
-        _row("mail that was delivered", "the messages themselves", "out of reach of this destruction"),
+        _row(EXPORTS, "what was in them", exports),
+        _row("the sender's own systems", "their own copies and logs", _OUT_OF_REACH),
+        _row("mail that was delivered", "the messages themselves", _OUT_OF_REACH),
     ]
     if of_person:
         rows[1:1] = [
@@ -152,7 +185,7 @@ def acknowledged_by_plan(day: date) -> list[Row]:
     return [{"where": where, "what": what, "on": day.isoformat()} for where, what in said]
 
 
-def still_possible(erasures: int | None, *, exported: bool = False) -> list[str]:
+def still_possible(erasures: int | None, *, exported: bool = False, of_many: bool = False) -> list[str]:
     """What statistics could still guess. It is named here because an erasure does not remove it."""
     crowd = (
         "the list of keys on this certificate is of one erasure"
@@ -169,6 +202,7 @@ def still_possible(erasures: int | None, *, exported: bool = False) -> list[str]
             "whoever knows that they did it."
         ),
         *([EXPORTS_STAND_ALONE] if exported else []),
+        *([EXPORTS_SHARED] if of_many else []),
         "What remains is pseudonymous data whose keys are gone. It is not called anything better.",
     ]
 

@@ -17,7 +17,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,6 +31,7 @@ from ledger.streams import next_version
 from projections.alone import alone
 from retention.certificates.commitments import ACTOR, days_over
 from retention.certificates.epoch_dates import epoch_dates
+from retention.certificates.exports import end_of, exports_of_many, midnight
 from retention.certificates.issuing import listed, unrecoverable
 from retention.certificates.store import (
     Certificate,
@@ -139,7 +140,7 @@ def record_issued(locked: LockedTenant, ledger: Ledger, certificates: Sequence[C
 
 def _settle(ledger: Ledger, before: date, today: date) -> list[DaySettled]:
     with ledger.services.writer.transaction() as connection:
-        values = (ledger.tenant, _midnight(before), ERASURES_PER_RUN)
+        values = (ledger.tenant, midnight(before), ERASURES_PER_RUN)
         rows = connection.execute(SELECT_UNSETTLED, values).fetchall()
     by_day: dict[date, list[UUID]] = {}
     for erasure_id, day in rows:
@@ -168,7 +169,7 @@ def _silence(ledger: Ledger, before: date) -> None:
     with ledger.services.writer.transaction() as connection:
         if connection.execute(SELECT_UNFINISHED, (ledger.tenant,)).fetchone() is not None:
             return
-        if connection.execute(SELECT_UNSETTLED, (ledger.tenant, _midnight(before), 1)).fetchone() is not None:
+        if connection.execute(SELECT_UNSETTLED, (ledger.tenant, midnight(before), 1)).fetchone() is not None:
             return
     CommitmentBook(ledger.services.vault, ledger.tenant).silence_tombstones(BATCH, before)
 
@@ -191,7 +192,9 @@ class _Group:
         keys = [key for row in rows for key in (row[2] or {}).get("destroyed", ())]
         made = destroyed_list(self._ledger, self._day, keys, len(held))
         named = made.named if made is not None else None
-        issued = [listed(self._ledger, one, named, today) for one in held.values() if one.revision == 1]
+        since = min((date.fromisoformat(made_on) for _, made_on, _ in keys), default=None)
+        exports = exports_of_many(self._ledger, since, end_of(self._day))
+        issued = [listed(self._ledger, one, named, exports, today) for one in held.values() if one.revision == 1]
         with self._ledger.appender.locked() as locked:
             if made is not None:
                 insert_list(locked.connection, self._tenant, made.document)
@@ -202,10 +205,6 @@ class _Group:
     def _rewrite(self, locked: LockedTenant, today: date) -> None:
         rows = locked.connection.execute(REWRITE, (self._tenant, self._ids)).fetchall()
         columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
-        columns[4] = [_midnight(moment.date()) for moment in columns[4]]
-        columns[5] = [_midnight(moment.date()) for moment in columns[5]]
+        columns[4] = [midnight(moment.date()) for moment in columns[4]]
+        columns[5] = [midnight(moment.date()) for moment in columns[5]]
         locked.connection.execute(INSERT, (self._tenant, today, *columns))
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)

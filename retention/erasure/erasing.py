@@ -35,7 +35,8 @@ from ledger.erasures import UnfinishedErasure
 from ledger.keys.names import DestroyedKey, KeyName
 from ledger.streams import next_version
 from projections.change_feed import forget_person
-from retention.certificates.issuing import ExportListed, erasure_certificate, exports_listed
+from retention.certificates.exports import ExportListed, exports_listed
+from retention.certificates.issuing import erasure_certificate
 from retention.certificates.store import insert_certificates
 from retention.erasure.destroyed_lists import batch_of, told_of
 from retention.policy.outcomes import PERSON_CLASSES, Kept, kept_classes
