@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 from zipfile import ZipFile
 
-from audit.attacks.links import BYTES_MIN, digests_of
+from audit.attacks.links.tried import digests_of
+from audit.attacks.links.values import BYTES_MIN
 from domain.address import canonical_address
 
 ID_BYTES: Final = 16
