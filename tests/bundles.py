@@ -29,9 +29,11 @@ from audit.verify.note import COSIGNATURE, ED25519, Signature, VerifierKey
 from audit.verify.proving import needed_tiles
 from audit.verify.tiles import GrowingTiles, TileName, Tiles
 from audit.verify.tlog_proof import TlogProof
+from ledger.certificate_format import CONTEXT
 from ledger.entry import canonical, entry_time
 from ledger.links import TokenSealer, link_scope, message_link, occurrence_tag, recorded_occurrence
 from ledger.sealing import SealedPlace, disclosed_key, seal
+from ledger.signing import ALGORITHM, sign, verify_key
 
 TENANT = bytes.fromhex("0190a0000000700080000000000000aa")
 ORIGIN = f"lethe.example/log/{TENANT.hex()}"
@@ -75,6 +77,27 @@ WITNESS = signer("witness.example/w1", "witness", COSIGNATURE)
 def signed(text: bytes, *signers: Signer) -> bytes:
     """A signed note."""
     return text + b"\n" + b"".join(one.line(text) for one in signers)
+
+
+class AccountKeys:
+    """The account's own keys, as signing needs them."""
+
+    def tenant_key(self, retention_class: str, *, generation: int = 1) -> bytes:
+        """Always the same for the same class and generation."""
+        return sha256(f"{retention_class} {generation}".encode()).digest()
+
+
+SIGNER = {"algorithm": ALGORITHM, "public_key": verify_key(AccountKeys()).hex()}
+
+
+def exported_certificate(document: Mapping[str, Any], keys: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A certificate of destruction with its list of keys, signed by the account, as it is exported."""
+    return {
+        "certificate": dict(document),
+        "signature": sign(AccountKeys(), CONTEXT, canonical(dict(document))).hex(),
+        "public_key": SIGNER["public_key"],
+        "destroyed_keys": keys,
+    }
 
 
 @dataclass(frozen=True)
@@ -244,7 +267,7 @@ CAMPAIGN = bytes.fromhex("0190a0000002700080000000000000cc")
 OTHER = bytes.fromhex("0190a0000003700080000000000000dd")
 SCOPE = link_scope(sha256(b"person's link").digest(), sha256(b"month's link").digest())
 """K_link of the one person and month that receipts are told of."""
-RULES = {
+RULES: dict[str, Any] = {
     "version": "",
     "rows": [
         {
@@ -259,6 +282,7 @@ RULES = {
 RULES["version"] = (
     "law-2004-07-08-" + blake2b(json.dumps(["regimes.toml", "de", "opt-in"]).encode(), digest_size=4).hexdigest()
 )
+RULES_DIGEST = sha256(canonical(RULES["rows"][0])).hexdigest()
 EVIDENCE = {"purpose": "newsletter", "channel": "email", "effective": True, "evidenced": True, "method": "form"}
 
 
@@ -269,6 +293,7 @@ class Receipt:
     story: Story = field(default_factory=Story)
     purpose: str = "newsletter"
     occurrence: str | None = None
+    rules: Mapping[str, Any] = field(default_factory=lambda: RULES)
     claim: dict[str, Any] = field(default_factory=dict)
     last: int = 0
     positions: list[int] = field(default_factory=list)
@@ -292,6 +317,15 @@ class Receipt:
         self.positions.append(self.claim["campaign"])
         return self
 
+    def adopts(
+        self, *, version: str = str(RULES["version"]), digest: str = RULES_DIGEST, stream: bytes = TENANT
+    ) -> Receipt:
+        """The account adopts the rules; the newest adoption is the one that is claimed."""
+        plain = {"rules_version": version, "digest": digest}
+        self.claim["adopted"] = self.story.add(stream, "account.rules_adopted.v1", plain)
+        self.positions.append(self.claim["adopted"])
+        return self
+
     def grant(self, **plain: Any) -> Receipt:
         """The person agrees."""
         self.claim["evidence"] = self.says("consent.granted.v1", **{**EVIDENCE, **plain})
@@ -308,13 +342,13 @@ class Receipt:
         if self.occurrence is not None:
             plain["occurrence"] = recorded_occurrence(SCOPE, tag).hex()
             link["occurrence"] = tag.hex()
-        authorised = self.story.add(stream, "send.authorised.v1", plain, rules=RULES["version"])
+        authorised = self.story.add(stream, "send.authorised.v1", plain, rules=self.rules["version"])
         self.positions.append(authorised)
         self.claim |= {
             "authorised": authorised,
             "subject": SUBJECT.hex(),
             "before": self.last,
-            "rules": RULES,
+            "rules": self.rules,
             "link": link,
             "token": token,
         }
@@ -360,10 +394,8 @@ class _Tree:
     def __init__(self, story: Story) -> None:
         growing = GrowingTiles()
         tiles: dict[TileName, bytes] = {}
-        self._roots: dict[int, bytes] = {}
         for event in story.events:
             tiles.update((name, hashes) for name, hashes in growing.append(leaf_hash(event.entry)))
-            self._roots[growing.size] = growing.root()
         tiles.update(growing.partial())
         self._tiles = {(name.level, name.number): hashes for name, hashes in tiles.items()}
 
@@ -373,4 +405,4 @@ class _Tree:
 
     def checkpoint(self, size: int, *signers: Signer) -> bytes:
         """The signed checkpoint of a size."""
-        return signed(Checkpoint(ORIGIN, size, self._roots[size]).body(), *signers)
+        return signed(Checkpoint(ORIGIN, size, Tiles(self.read).root(size)).body(), *signers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -13,8 +13,12 @@ from api.cli.options import JsonFlag
 from api.cli.output import Output
 from audit.verify.bundle import Trusted, verify_bundle
 from audit.verify.errors import BundleRefused, VerificationRefused
-from audit.verify.note import VerifierKey
+from audit.verify.note import COSIGNATURE, ED25519, VerifierKey
 from audit.verify.report import as_object, sentences, shown
+
+WHOSE: Final = {ED25519: "a log, for --key", COSIGNATURE: "a witness, for --witness"}
+
+_PEM_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 
 
 def verify(
@@ -61,10 +65,10 @@ def verify(
     """Verify an evidence bundle, offline, without a database or settings. Stops at the first lie, says which event."""
     output = Output(as_json)
     trusted = Trusted(
-        _keys(key, "--key"),
-        _keys(witness, "--witness"),
+        _keys(key, "--key", ED25519),
+        _keys(witness, "--witness", COSIGNATURE),
         witnesses_needed,
-        _read(timestamp_roots) if timestamp_roots is not None else None,
+        _roots(timestamp_roots) if timestamp_roots is not None else None,
     )
     try:
         with output.progress("Verifying, bytes") as bar:
@@ -86,18 +90,31 @@ def _refused(output: Output, refused: VerificationRefused) -> int:
     return code
 
 
-def _keys(texts: list[str] | None, option: str) -> list[VerifierKey]:
+def _keys(texts: list[str] | None, option: str, kind: int) -> list[VerifierKey]:
+    """The keys of an option. One that was taken for another's is a slip of whoever asks, and no lie of the bundle."""
     try:
-        return [VerifierKey.parse(text) for text in texts or ()]
+        keys = [VerifierKey.parse(text) for text in texts or ()]
     except VerificationRefused as refused:
         raise CommandFailed(ExitCode.USAGE, "invalid_key", f"{option}: {refused}") from None
+    odd = next((key for key in keys if key.kind != kind), None)
+    if odd is not None:
+        raise CommandFailed(
+            ExitCode.USAGE, "invalid_key", f"{option}: the key of {odd.name} is one of {WHOSE[odd.kind]}."
+        )
+    return keys
 
 
-def _read(path: Path) -> bytes:
+def _roots(path: Path) -> bytes:
+    """Certificates in PEM. A file of something else would go unnoticed where a bundle has no timestamp."""
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from None
+    if _PEM_CERTIFICATE not in content:
+        raise CommandFailed(
+            ExitCode.USAGE, "invalid_roots", f"--timestamp-roots: {path.name} holds no certificate in PEM."
+        )
+    return content
 
 
 def _unreadable(path: Path, error: OSError) -> CommandFailed:

@@ -54,6 +54,13 @@ class NothingToBundle(CannotBundle):
         super().__init__("nothing_found", text)
 
 
+class PeriodBackwards(CannotBundle):
+    """A period that ends before it begins: somebody exchanged the two."""
+
+    def __init__(self) -> None:
+        super().__init__("ends_before_it_begins", "The period ends before it begins. Exchange the two.")
+
+
 class LogBehind(LedgerError):
     """The log has not published what a bundle is about, so that nothing could be proven yet."""
 

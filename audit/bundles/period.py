@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from audit.bundles.model import Collected, NothingToBundle, positions_of, require_room
+from audit.bundles.model import Collected, NothingToBundle, PeriodBackwards, positions_of, require_room
 from audit.bundles.reading import end_of, position_at
 from ledger.application import Ledger
 
@@ -19,8 +19,10 @@ def collect_period(
 ) -> Collected:
     """Every event recorded at or after `since` and before `until`, at positions from `first` to `last` included.
 
-    Raises `NothingToBundle` for an empty period, `CannotBundle` for one that is too long.
+    Raises `NothingToBundle` for an empty period, `PeriodBackwards`, and `CannotBundle` for one that is too long.
     """
+    if (since is not None and until is not None and since >= until) or (first or 1) > (last or first or 1):
+        raise PeriodBackwards
     end = end_of(ledger)
     begin = max(1, first or 1)
     stop = min(end, last if last is not None else end)

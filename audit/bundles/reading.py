@@ -109,9 +109,9 @@ def places_of(ledger: Ledger, streams: Iterable[UUID], end: int) -> Places:
 
 
 def positions_naming(
-    ledger: Ledger, stream: UUID, needle: bytes, after: int, end: int, progress: Progress | None = None
+    ledger: Ledger, stream: UUID | None, needle: bytes, after: int, end: int, progress: Progress | None = None
 ) -> array[int]:
-    """Where events stand that are of a stream, or whose entry holds these bytes. Looks at the whole section.
+    """Where events stand that are of a stream, if one is given, or whose entry holds these bytes, in a whole section.
 
     Raises `CannotBundle` as soon as there are more than a bundle holds.
     """

@@ -93,7 +93,7 @@ def _postponed(ledger: Ledger) -> Iterator[UnfinishedErasure]:
 def _of_command(ledger: Ledger, command: UUID, progress: Progress | None) -> Collected:
     """Every event that one command wrote, wherever it stands: one pass over the whole log."""
     needle = b'"command":"%b"' % command.hex.encode()
-    found = positions_naming(ledger, command, needle, 0, end_of(ledger), progress)
+    found = positions_naming(ledger, None, needle, 0, end_of(ledger), progress)
     if not found:
         raise NothingToBundle(
             "No erasure, no deletion and no command of this account has this id. A command's id stands in each "

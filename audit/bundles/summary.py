@@ -46,7 +46,7 @@ NOT_SHOWN: Final[Mapping[str, Sequence[str]]] = {
         "That nobody has a copy of the keys. It shows what was intended, what was done, and when that was written.",
         "Whose keys they were.",
     ),
-    "period": (),
+    "period": ("That no event before the first and behind the last one was recorded in the time asked for.",),
     "send": (
         (
             "That the message was for the person whose stream is here. The ledger computed it from keys, and says so; "
@@ -58,16 +58,33 @@ NOT_SHOWN: Final[Mapping[str, Sequence[str]]] = {
 }
 """What a reader might take from a bundle of this kind, and must not."""
 
+TIMES: Final = "When it happened, but by the word of the house: the times of events are those of its own clock."
+
 STYLE: Final = (resources.files("audit.bundles") / "page" / "summary.css").read_text(encoding="utf-8")
 CONTENT_POLICY: Final = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; "
     f"style-src 'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'"
 )
 
+STEERING: Final = frozenset({*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}) - {
+    ord("\t"),
+    ord("\n"),
+}
+"""Letters that show nothing and can turn round what stands beside them: a campaign may be called anything."""
+
+
+def visible(text: Any) -> Any:
+    """A text in which such letters are named; other scripts, and what joins their letters, are left as they are."""
+    return text.translate(_NAMED) if isinstance(text, str) else text
+
+
+_NAMED: Final = {letter: f"[U+{letter:04X}]" for letter in STEERING}
+
 _pages: Final = Environment(
     loader=PackageLoader("audit.bundles", "page"),
     autoescape=True,
     undefined=StrictUndefined,
+    finalize=visible,
     trim_blocks=True,
     lstrip_blocks=True,
 )
@@ -170,7 +187,7 @@ class Summary:
     @property
     def not_shown(self) -> Sequence[str]:
         """What this does not show."""
-        return NOT_SHOWN[self.kind]
+        return *NOT_SHOWN[self.kind], TIMES
 
     @property
     def facts(self) -> list[tuple[str, str]]:

@@ -39,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VerificationRefused as refused:
         return _told(asked, "invalid_key", str(refused), USAGE)
     except OSError as error:
-        return _told(asked, "unreadable_file", f"{asked.timestamp_roots}: {error.strerror}.", UNREADABLE)
+        return _told(asked, "unreadable_file", f"{asked.timestamp_roots}: {error.strerror or error}.", UNREADABLE)
     try:
         verified = verify_bundle(asked.bundle, trusted, _bar if sys.stderr.isatty() else None)
     except VerificationRefused as refused:
         place = {"file": refused.file, "position": refused.position} if isinstance(refused, BundleRefused) else {}
         return _told(asked, "bundle_refused", shown(str(refused)), REFUSED, **place)
     except OSError as error:
-        return _told(asked, "unreadable_file", f"{asked.bundle}: {error.strerror}.", UNREADABLE)
+        return _told(asked, "unreadable_file", f"{asked.bundle}: {error.strerror or error}.", UNREADABLE)
     _say(json.dumps(as_object(verified)) if asked.json else "\n".join(sentences(verified)))
     return DONE
 
@@ -59,10 +59,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle, a zip file")
     parser.add_argument("--key", action="append", default=[], metavar="VKEY", help="the log's key; then only it counts")
     parser.add_argument("--witness", action="append", default=[], metavar="VKEY", help="the key of a witness")
-    parser.add_argument("--witnesses-needed", type=int, metavar="N", help="how many have to have cosigned")
+    parser.add_argument("--witnesses-needed", type=_count, metavar="N", help="how many have to have cosigned")
     parser.add_argument("--timestamp-roots", type=Path, metavar="PEM", help="roots of timestamp authorities")
     parser.add_argument("--json", action="store_true", help="answer with one JSON object")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("not a number from 0 on")
+    return int(text)
 
 
 def _told(asked: argparse.Namespace, name: str, text: str, code: int, **place: Any) -> int:
@@ -73,7 +79,9 @@ def _told(asked: argparse.Namespace, name: str, text: str, code: int, **place: A
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    """Write a line. What the terminal or file cannot hold is spelt out, and no reason to give no answer."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def _bar(done: int, total: int) -> None:

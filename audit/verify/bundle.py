@@ -19,15 +19,16 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from audit.verify import entries, parts
 from audit.verify.archive import Archive, open_archive
 from audit.verify.asked import Asked
 from audit.verify.certificates import BYTES_MAX as CERTIFICATE_BYTES_MAX
 from audit.verify.certificates import Certificates
-from audit.verify.checkpoint import OpenedCheckpoint, open_checkpoint
+from audit.verify.checkpoint import OpenedCheckpoint, open_checkpoint, require_kind
 from audit.verify.claims import CLAIMS_BYTES_MAX, parse_claims
+from audit.verify.clocks import Clocks, Seen
 from audit.verify.entries import Entry, entries_of
 from audit.verify.errors import (
     BundleRefused,
@@ -46,11 +47,15 @@ from audit.verify.manifest import (
     require_files,
     require_signed,
 )
-from audit.verify.note import NOTE_BYTES_MAX, SIGNATURES_MAX, VerifierKey
+from audit.verify.note import COSIGNATURE, ED25519, NOTE_BYTES_MAX, SIGNATURES_MAX, VerifierKey
 from audit.verify.parts import Parts, PartsSeen
 from audit.verify.proving import ProvenTree
+from audit.verify.readme import readme_text
 from audit.verify.tlog_proof import PROOF_BYTES_MAX, TlogProof
 from audit.verify.words import CLAIMS
+
+if TYPE_CHECKING:
+    from audit.verify.timestamp import Stamped
 
 PROOFS_ENTRIES_MAX: Final = 1_000
 """Up to so many events a bundle holds a tlog-proof of each, for verifiers that know only this form."""
@@ -66,8 +71,10 @@ KEYS_FROM_BUNDLE: Final = (
     "The keys were taken from the bundle itself. So it is shown that the bundle agrees with itself, and not who made "
     "it: get the log's key from elsewhere, and give it with --key."
 )
-SUMMARIES_NOT_CHECKED: Final = (
-    "That README.md and the summaries for people say what the events say: only their digests were checked."
+SUMMARIES_NOT_CHECKED: Final = "That the summaries for people say what the events say: only their digests were checked."
+OTHER_README: Final = (
+    "That README.md is the one that this verifier knows: it is of another version of Lethe, or of another hand. Read "
+    "the programs that it prints before you run them."
 )
 WITNESSES_NOT_GIVEN: Final = (
     "Cosignatures are needed, and no witness is trusted here: those that a bundle names may be the house itself. Give "
@@ -80,6 +87,9 @@ ROOTS_FROM_BUNDLE: Final = (
 ERASED_NOT_PROVEN: Final = (
     "That no key is left of the parts that are said to be erased: that is the word of the house, as is the certificate "
     "it names, where that is not in the bundle."
+)
+TIMESTAMPS_UNREADABLE: Final = (
+    "The bundle has timestamps, and the library that reads them is not installed here: pip install rfc3161-client."
 )
 TIMESTAMPS_NOT_CHECKED: Final = "The timestamps: no root certificate of an authority is in the bundle or was given."
 
@@ -99,6 +109,11 @@ class Trusted:
     witnesses: Sequence[VerifierKey] = ()
     witnesses_needed: int | None = None
     timestamp_roots: bytes | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `NoteMalformed` for a key that is for something else: a mistake of the reader's, and no lie."""
+        require_kind(self.log_keys, ED25519)
+        require_kind(self.witnesses, COSIGNATURE)
 
 
 @dataclass(slots=True)
@@ -138,6 +153,8 @@ class _Verifying:
         sizes = (member.size for name, member in archive.members.items() if name == entries.FILE)
         self._total = archive.size + sum(sizes)
         self._keys: Sequence[VerifierKey] = ()
+        self._own: Sequence[VerifierKey] = ()
+        self._seen: list[Seen] = []
         self._witnesses: Sequence[VerifierKey] = ()
 
     def verify(self) -> Verified:
@@ -145,11 +162,11 @@ class _Verifying:
         raw = self._archive.read("manifest.json", min(MANIFEST_BYTES_MAX, MANIFEST_BYTES_BESIDE_MAX + room))
         manifest = parse_manifest(raw)
         require_files(manifest, {name: member.size for name, member in self._archive.members.items()})
-        own = self._own_keys("keys/log.vkeys", manifest)
-        self._keys = self._trusted.log_keys or own
+        self._own = self._own_keys("keys/log.vkeys", manifest)
+        self._keys = self._trusted.log_keys or self._own
         with _located("manifest.sig"):
             signature = self._archive.read("manifest.sig", NOTE_BYTES_MAX)
-            signers = require_signed(signature, raw, manifest.origin, self._keys, own)
+            signers = require_signed(signature, raw, manifest.origin, self._keys, self._own)
         self._require_digests(manifest)
         self._witnesses = self._trusted.witnesses or self._own_keys("keys/witnesses.vkeys", manifest)
         checkpoint = self._checkpoint(manifest)
@@ -193,28 +210,38 @@ class _Verifying:
         with _located("log/checkpoint"):
             if needed and not self._trusted.witnesses:
                 raise CosignatureRefused(WITNESSES_NOT_GIVEN)
-            opened = self._opened("log/checkpoint", manifest, needed)
+            opened = self._opened("log/checkpoint", manifest, self._keys, needed)
             if opened.checkpoint.size != manifest.size:
                 raise CheckpointRefused(
                     f"The checkpoint is of size {opened.checkpoint.size}, and the manifest names {manifest.size}."
                 )
             return opened
 
-    def _opened(self, name: str, manifest: Manifest, witnesses_needed: int = 0) -> OpenedCheckpoint:
-        return open_checkpoint(
+    def _opened(
+        self, name: str, manifest: Manifest, keys: Sequence[VerifierKey], witnesses_needed: int = 0
+    ) -> OpenedCheckpoint:
+        opened = open_checkpoint(
             self._archive.read(name, NOTE_BYTES_MAX),
-            self._keys,
+            keys,
             witnesses=self._witnesses,
             witnesses_needed=witnesses_needed,
             origin=manifest.origin,
         )
+        size = opened.checkpoint.size
+        self._seen += [Seen(size, one.at, f"the witness {one.witness.name}") for one in opened.cosigned]
+        return opened
 
     def _older_checkpoints(self, manifest: Manifest, tree: ProvenTree, found: Verified) -> dict[int, bytes]:
-        """The texts of all checkpoints by size, after the older ones were seen to be beginnings of the newest."""
+        """The texts of all checkpoints by size, after the older ones were seen to be beginnings of the newest.
+
+        The tree of the newest vouches for what an older one says. So it may be signed by a key that the log has laid
+        down since, which a reader need not know.
+        """
+        keys = list(dict.fromkeys((*self._keys, *self._own)))
         texts = {found.checkpoint.checkpoint.size: found.checkpoint.note.text}
         for name, size in manifest.named("log/checkpoints/<size>"):
             with _located(name):
-                opened = self._opened(name, manifest)
+                opened = self._opened(name, manifest, keys)
                 if opened.checkpoint.size != int(size):
                     raise CheckpointRefused(f"The checkpoint is of size {opened.checkpoint.size}.")
                 tree.require_prefix(opened.checkpoint)
@@ -231,11 +258,9 @@ class _Verifying:
         for name, size in named if roots else ():
             if int(size) not in texts:
                 raise BundleRefused(f"The bundle has no checkpoint of size {size} to go with this timestamp.", name)
-            # Only who has timestamps to check needs the library that reads them.
-            from audit.verify.timestamp import open_timestamp  # noqa: PLC0415
-
             with _located(name):
-                stamped = open_timestamp(self._archive.read(name, TOKEN_BYTES_MAX), texts[int(size)], roots or b"")
+                stamped = _opened_timestamp(self._archive.read(name, TOKEN_BYTES_MAX), texts[int(size)], roots or b"")
+            self._seen.append(Seen(int(size), stamped.at, f"the authority {stamped.authority}"))
             found.timestamps.append({"size": int(size), "at": stamped.at, "authority": stamped.authority})
         if named and not roots:
             found.not_proven.append(TIMESTAMPS_NOT_CHECKED)
@@ -248,7 +273,9 @@ class _Verifying:
         sealed = self._optional_lines(parts.SEALED, manifest)
         reading = Parts(sealed, self._optional_lines(parts.DISCLOSED, manifest))
         proofs = {int(position) for _, position in manifest.named("proofs/<position>.tlog-proof")}
+        asked.require_certificates(manifest.named("certificates/<id>.json"))
         certificates = Certificates({one: name for name, one in manifest.named("certificates/<id>.json")})
+        clocks = Clocks(self._seen)
         read = 0
         for entry in entries_of(self._lines(entries.FILE, entries.LINE_BYTES_MAX), manifest.tenant):
             try:
@@ -262,6 +289,7 @@ class _Verifying:
                 asked.take(entry)
                 claims.take(entry)
                 certificates.take(entry)
+            clocks.take(entry)
             found.events += 1
             read += len(entry.content)
             if read > PROGRESS_BYTES:
@@ -272,10 +300,10 @@ class _Verifying:
             raise BundleRefused("There are proofs of events that are not in the bundle.", entries.FILE)
         found.certificates = len(certificates.names)
         with _said_rightly(None):
-            for proven, not_proven in (claims.settle(), certificates.settle(self._certificate)):
+            settled = claims.settle(), asked.settle(), certificates.settle(self._certificate), clocks.settle()
+            for proven, not_proven in settled:
                 found.proven += proven
                 found.not_proven += not_proven
-            found.not_proven += asked.settle()
         if found.parts.erased:
             found.not_proven.append(ERASED_NOT_PROVEN)
 
@@ -293,6 +321,8 @@ class _Verifying:
 
     def _limits(self, found: Verified) -> None:
         self._progress(self._total, self._total)
+        if found.manifest.files["README.md"][1] != sha256(readme_text().encode()).hexdigest():
+            found.not_proven.append(OTHER_README)
         found.not_proven.append(SUMMARIES_NOT_CHECKED)
         if not found.keys_given:
             found.not_proven.insert(0, KEYS_FROM_BUNDLE)
@@ -306,6 +336,15 @@ class _Verifying:
     def _advance(self, count: int) -> None:
         self._done = min(self._done + count, self._total)
         self._progress(self._done, self._total)
+
+
+def _opened_timestamp(token: bytes, text: bytes, roots: bytes) -> Stamped:
+    try:
+        # Only who has timestamps to check needs the library that reads them.
+        from audit.verify.timestamp import open_timestamp  # noqa: PLC0415
+    except ImportError:
+        raise CheckUnavailable(TIMESTAMPS_UNREADABLE) from None
+    return open_timestamp(token, text, roots)
 
 
 @contextmanager
@@ -333,7 +372,7 @@ def _said_rightly(entry: Entry | None) -> Iterator[None]:
     """An event that lacks what its topic has, or holds something else there, is refused and not stumbled over."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as wrong:
+    except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError, RecursionError) as wrong:
         position = entry.position if entry is not None else None
         text = f"What a claim rests on is not written as it has to be ({type(wrong).__name__})."
         raise ClaimRefused(text, CLAIMS, position) from wrong

@@ -81,10 +81,12 @@ def open_checkpoint(
 ) -> OpenedCheckpoint:
     """A signed checkpoint, verified: by a key of the log it names, and by as many of `witnesses` as are needed.
 
-    `origin` is the log that the reader asked for. Raises `NoteMalformed`, `SignatureRefused`, `CheckpointRefused` or
+    `origin` is the log that the reader asked for. One key under two names is one witness, and one that is the log's own
+    is none: whoever has it is the house. Raises `NoteMalformed`, `SignatureRefused`, `CheckpointRefused` or
     `CosignatureRefused`.
     """
-    note = open_note(content, (*_of_kind(log_keys, ED25519), *_of_kind(witnesses, COSIGNATURE)))
+    known = require_kind(log_keys, ED25519)
+    note = open_note(content, (*known, *require_kind(witnesses, COSIGNATURE)))
     checkpoint = Checkpoint.parse(note.text)
     if origin is not None and checkpoint.origin != origin:
         raise CheckpointRefused(f"The checkpoint is one of {checkpoint.origin}, and that of {origin} was asked for.")
@@ -96,9 +98,10 @@ def open_checkpoint(
     cosigned = tuple(
         Cosigned(signed.key, _moment(signed.seconds)) for signed in note.signed if signed.seconds is not None
     )
-    if len({one.witness.public_key for one in cosigned}) < witnesses_needed:
+    others = {one.witness.public_key for one in cosigned} - {key.public_key for key in known}
+    if len(others) < witnesses_needed:
         raise CosignatureRefused(
-            f"{len(cosigned)} of the witnesses trusted here cosigned the checkpoint of size {checkpoint.size}; "
+            f"{len(others)} of the witnesses trusted here cosigned the checkpoint of size {checkpoint.size}; "
             f"{witnesses_needed} are needed."
         )
     return OpenedCheckpoint(checkpoint, note, signers, cosigned)
@@ -119,7 +122,8 @@ def _require_root(root: bytes, size: str) -> bytes:
     return root
 
 
-def _of_kind(keys: Iterable[VerifierKey], kind: int) -> list[VerifierKey]:
+def require_kind(keys: Iterable[VerifierKey], kind: int) -> list[VerifierKey]:
+    """These keys, all of one type. Raises `NoteMalformed` for one that is for something else."""
     chosen = list(keys)
     if any(key.kind != kind for key in chosen):
         raise NoteMalformed(f"A key of a log has type {ED25519}, and that of a witness type {COSIGNATURE}.")

@@ -91,7 +91,7 @@ class Claims:
             raise ClaimRefused(f"Events {seen + 1} to {last} are claimed, and are not here.", CLAIMS)
         proven = [f"Every event of the log from {first} to {last} is here."]
         if seen >= first:
-            proven.append(f"They were recorded from {self._times[0]} to {self._times[1]}.")
+            proven.append(f"The house dates them from {self._times[0]} to {self._times[1]}.")
         beyond = [name for name, more in (("before", first > 1), ("behind", last < self.size)) if more]
         return proven, [NOTHING_BEYOND.format(" and ".join(beyond))] if beyond else []
 
@@ -100,11 +100,14 @@ class Claims:
             seen = self._seen.get(bytes.fromhex(stream), 0)
             if seen != last:
                 raise ClaimRefused(f"Versions 1 to {last} of stream {stream} are claimed; it ends with {seen}.", CLAIMS)
-        proven = [f"Streams that are whole up to the version claimed, without a gap: {len(self.streams):,}."]
+        proven = []
+        if self.streams:
+            proven.append(f"Streams that are whole up to the version claimed, without a gap: {len(self.streams):,}.")
         if self.messages:
             messages = len(self._seen) - len(self.streams)
             proven.append(f"Messages whose streams are without a gap, as far as they go: {messages:,}.")
-        return proven, [STREAMS_END, NO_OTHER_MESSAGES] if self.messages else [STREAMS_END]
+        unproven = [STREAMS_END] if self.streams else []
+        return proven, unproven + [NO_OTHER_MESSAGES] * self.messages
 
 
 def parse_claims(content: bytes, kind: str, size: int) -> Claims:
@@ -129,7 +132,8 @@ def parse_claims(content: bytes, kind: str, size: int) -> Claims:
 
 
 STREAMS_END: Final = (
-    "That these streams go no further in the log than shown: only the whole log shows where a stream ends (lethe fsck)."
+    "That these streams go no further in the log than shown, and that none of their versions stands in it twice: only "
+    "the whole log shows that (lethe fsck)."
 )
 NO_OTHER_MESSAGES: Final = "That there were no other messages: only the whole log shows how many name this campaign."
 NOTHING_BEYOND: Final = (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from audit.verify.canonical import parse_canonical
@@ -56,7 +57,7 @@ def entries_of(lines: Iterable[bytes], tenant: str) -> Iterator[Entry]:
             raise BundleRefused("An event stands twice, or behind a later one.", FILE, position)
         said = parse_canonical(content, FILE, position)
         _require_entry(said, position)
-        if said["tenant"] != tenant:
+        if said.get("tenant") != tenant:
             raise BundleRefused("This is an event of another tenant than the bundle's.", FILE, position)
         if said["recorded_at"] < recorded_before:
             raise BundleRefused(f"It was recorded before event {before}, and stands behind it.", FILE, position)
@@ -77,14 +78,21 @@ def is_id(value: object) -> bool:
 
 
 def is_time(value: object) -> bool:
-    """Whether this is a time as entries write them."""
-    return isinstance(value, str) and _TIME.fullmatch(value) is not None
+    """Whether this is a time as entries write them, of a day and hour that there are."""
+    if not isinstance(value, str) or _TIME.fullmatch(value) is None:
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _require_entry(said: dict[str, Any], position: int) -> None:
-    version, plain, sealed = said.get("version"), said.get("plain"), said.get("sealed", {})
+    written, version = said.get("v"), said.get("version")
+    plain, sealed = said.get("plain"), said.get("sealed", {})
     if (
-        said.get("v") != ENTRY_VERSION
+        not (type(written) is int and written == ENTRY_VERSION)
         or not (is_id(said.get("id")) and is_id(said.get("stream")))
         or not (type(version) is int and version > 0 and isinstance(plain, dict) and isinstance(sealed, dict))
         or not (isinstance(said.get("topic"), str) and is_time(said.get("recorded_at")))

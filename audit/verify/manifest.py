@@ -128,7 +128,11 @@ def require_signed(
         raise SignatureRefused(f"A line of signature is by {note.unknown[0].name}, with a key that nobody names.")
     signers = [signed.key for signed in note.signed if signed.key in trusted]
     if origin not in {key.name for key in signers}:
-        raise SignatureRefused(f"No trusted key of {origin} signed the manifest.")
+        by = ", ".join(str(signed.key) for signed in note.signed) or "nobody"
+        raise SignatureRefused(
+            f"No trusted key of {origin} signed the manifest; this did: {by}. If the log's key was rotated since you "
+            "got yours, ask whoever gave it to you for the new one. Do not take it from the bundle."
+        )
     if note.text != bundle_text(manifest):
         raise BundleRefused("The signature is over another manifest: manifest.json was changed.", "manifest.sig")
     return tuple(str(key) for key in signers)

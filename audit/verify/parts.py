@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from audit.verify.canonical import canonical, parse_canonical
-from audit.verify.entries import Entry, parse_position
+from audit.verify.entries import Entry, is_time, parse_position
 from audit.verify.envelope import SealedAt, open_disclosed, sealed_digest
 from audit.verify.errors import BundleRefused, CheckUnavailable, VerificationRefused
 
@@ -111,6 +111,8 @@ class Parts:
             _require_erased(one)
             self.seen.erased += 1
         elif form == NOT_DISCLOSED:
+            if not isinstance(one.said["not_disclosed"], str):
+                raise BundleRefused(f"It is not said why {one.part!r} is left closed.", DISCLOSED, entry.position)
             self.seen.not_disclosed += 1
         elif envelope is None:
             raise BundleRefused(f"The part {one.part!r} is shown opened, and not sealed.", DISCLOSED, entry.position)
@@ -157,7 +159,7 @@ def _require_opened(entry: Entry, one: SaidOfPart, envelope: bytes) -> None:
 def _require_erased(one: SaidOfPart) -> None:
     erased = one.said["erased"]
     known = isinstance(erased, dict) and erased.keys() == {"certificate", "when", "why"}
-    if not known or any(not isinstance(value, str | None) for value in erased.values()):
+    if not known or not is_time(erased["when"]) or any(not isinstance(value, str | None) for value in erased.values()):
         raise BundleRefused(f"The part {one.part!r} is said to be erased in no known way.", DISCLOSED, one.position)
 
 

@@ -53,8 +53,9 @@ itself, and no more. The same is true of witnesses without `--witness`, and of t
 
 ## Check it with Go, without any software of Lethe
 
-Unpack the zip file. This program checks the checkpoint's signature, and that every event stands in the log. It uses
-`golang.org/x/mod` only. Write it to `check.go` in the unpacked folder, and there
+Unpack the zip file. This program checks that no file is missing or other than the house signed for, the checkpoint's
+signature, and that every event stands in the log, once. What the events mean together, and what was opened of them, it
+does not check. It uses `golang.org/x/mod` only. Write it to `check.go` in the unpacked folder, and there
 
     go mod init check && go get golang.org/x/mod
     go run check.go 'VERIFIER-KEY'
@@ -64,9 +65,13 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -76,6 +81,39 @@ import (
 func check(err error) {
 	if err != nil {
 		log.Fatalln("refused:", err)
+	}
+}
+
+func opened(name string, trusted note.Verifiers) string {
+	content, err := os.ReadFile(name)
+	check(err)
+	signed, err := note.Open(content, trusted)
+	check(err)
+	return signed.Text
+}
+
+func digest(name string) string {
+	file, err := os.Open(name)
+	check(err)
+	defer file.Close()
+	hash := sha256.New()
+	_, err = io.Copy(hash, file)
+	check(err)
+	return fmt.Sprintf("%x", hash.Sum(nil))
+}
+
+func requireFiles(trusted note.Verifiers) {
+	if opened("manifest.sig", trusted) != "lethe bundle v1\\n"+digest("manifest.json")+"\\n" {
+		log.Fatalln("refused: manifest.json is not the one that was signed")
+	}
+	content, err := os.ReadFile("manifest.json")
+	check(err)
+	var manifest struct{ Files map[string]struct{ Sha256 string } }
+	check(json.Unmarshal(content, &manifest))
+	for name, file := range manifest.Files {
+		if digest(name) != file.Sha256 {
+			log.Fatalln("refused:", name, "is not the one that was signed for")
+		}
 	}
 }
 
@@ -95,15 +133,13 @@ func (tiles) ReadTiles(wanted []tlog.Tile) (found [][]byte, err error) {
 func main() {
 	key, err := note.NewVerifier(os.Args[1])
 	check(err)
-	content, err := os.ReadFile("log/checkpoint")
-	check(err)
-	opened, err := note.Open(content, note.VerifierList(key))
-	check(err)
-	lines, tree, count := strings.Split(opened.Text, "\\n"), tlog.Tree{}, 0
+	trusted := note.VerifierList(key)
+	requireFiles(trusted)
+	lines, tree := strings.Split(opened("log/checkpoint", trusted), "\\n"), tlog.Tree{}
 	if len(lines) != 4 || lines[0] != key.Name() {
 		log.Fatalln("refused: this checkpoint is none of", key.Name())
 	}
-	_, err = fmt.Sscan(lines[1], &tree.N)
+	tree.N, err = strconv.ParseInt(lines[1], 10, 64)
 	check(err)
 	tree.Hash, err = tlog.ParseHash(lines[2])
 	check(err)
@@ -111,11 +147,15 @@ func main() {
 	check(err)
 	scanner := bufio.NewScanner(file)
 	scanner.Buffer(nil, 1<<17)
+	count, before := 0, int64(0)
 	for ; scanner.Scan(); count++ {
 		number, entry, _ := strings.Cut(scanner.Text(), "\\t")
-		var position int64
-		_, err := fmt.Sscan(number, &position)
+		position, err := strconv.ParseInt(number, 10, 64)
 		check(err)
+		if position <= before {
+			log.Fatalln("refused: an event stands twice, or behind a later one, at position", position)
+		}
+		before = position
 		proof, err := tlog.ProveRecord(tree.N, position-1, tlog.TileHashReader(tree, tiles{}))
 		check(err)
 		if tlog.CheckRecord(proof, tree.N, tree.Hash, position-1, tlog.RecordHash([]byte(entry))) != nil {
@@ -129,30 +169,50 @@ func main() {
 
 ## Check it with Python and tlog-scales, without any software of Lethe
 
-`pip install tlog-scales`, unpack the zip file, write this to `check.py` in the folder, and run it there:
-`python check.py 'VERIFIER-KEY'`
+The same in Python: `pip install tlog-scales`, unpack the zip file, write this to `check.py` in the folder, and run it
+there: `python check.py 'VERIFIER-KEY'`
 
 ```python
+import json
 import sys
+from hashlib import sha256
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tlog_scales.backend import LocalBackend
 from tlog_scales.reader import TilesReader
-from tlog_scales.signing import Vkey
+from tlog_scales.signing import NoteSignature, Vkey
 from tlog_scales.tiles import leaf_hash
 from tlog_scales.tlog import Checkpoint
 
 key = Vkey.from_string(sys.argv[1])
+text, _, lines = Path("manifest.sig").read_text("utf-8").rpartition("\\n\\n")
+signed = [line for line in map(NoteSignature.from_line, lines.splitlines()) if key.match(line)]
+if not signed or text != "lethe bundle v1\\n" + sha256(Path("manifest.json").read_bytes()).hexdigest():
+    sys.exit("refused: manifest.json is not the one that was signed")
+for line in signed:
+    Ed25519PublicKey.from_public_bytes(key.pubkey).verify(line.payload, (text + "\\n").encode())
+for name, file in json.loads(Path("manifest.json").read_bytes())["files"].items():
+    digest = sha256()
+    with open(name, "rb") as held:
+        while piece := held.read(1 << 20):
+            digest.update(piece)
+    if digest.hexdigest() != file["sha256"]:
+        sys.exit("refused: " + name + " is not the one that was signed for")
+
 checkpoint = Checkpoint.from_text(Path("log/checkpoint").read_bytes().decode())
 checkpoint.verify(key)
 if checkpoint.origin != key.name:
     sys.exit("refused: this checkpoint is none of " + key.name)
 reader = TilesReader(LocalBackend(Path("log")))
 reader.set_size(checkpoint.size)
-count = 0
-for count, line in enumerate(Path("entries.tsv").read_bytes().splitlines(), 1):
-    position, _, entry = line.partition(b"\\t")
-    proof = reader.get_inclusion_proof(int(position) - 1, checkpoint.size)
+count, before = 0, 0
+for count, line in enumerate(open("entries.tsv", "rb"), 1):
+    position, _, entry = line.removesuffix(b"\\n").partition(b"\\t")
+    if int(position) <= before:
+        sys.exit("refused: an event stands twice, or behind a later one, at position " + position.decode())
+    before = int(position)
+    proof = reader.get_inclusion_proof(before - 1, checkpoint.size)
     proof.check(leaf_hash(entry), checkpoint.root_hash)
 print(count, "events stand in the log of size", checkpoint.size)
 ```
@@ -174,8 +234,8 @@ If the commitment differs, what is shown is not what was sealed.
 - Nothing is proven to you by keys that came with the bundle.
 - The log is tamper-evident back to the last checkpoint that somebody else holds. What stood in it before anybody
   else held one, only the house knows.
-- An event is what the house wrote down. The proof is that it was written then and not changed since; not that it is
-  true.
+- An event is what the house wrote down, at times of its own clock. The proof is that it was written before somebody
+  else held a checkpoint over it, and not changed since; not that it is true.
 - A bundle holds the events that were asked for. That there are no others is shown only where `claims.json` says so
   and the events bear it out; where a stream ends is shown only by the whole log.
 - Nothing in the log binds a message to its person, so that nothing leads back to people who were forgotten. That a

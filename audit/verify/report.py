@@ -12,10 +12,11 @@ WITNESSES_FROM_BUNDLE: Final = "The keys of these witnesses were taken from the 
 
 
 def as_object(verified: Verified) -> dict[str, Any]:
-    """Everything that was found; times as ISO 8601 texts."""
+    """Everything that was found; times as ISO 8601 texts. Verified is only what a key of the reader's vouches for."""
     manifest, checkpoint = verified.manifest, verified.checkpoint
     return {
-        "verified": True,
+        "verified": verified.keys_given,
+        "self_consistent": True,
         "kind": manifest.kind,
         "asked": dict(manifest.asked),
         "made_at": manifest.made_at,
@@ -81,6 +82,8 @@ def _others(verified: Verified) -> Iterator[str]:
         yield WITNESSES_FROM_BUNDLE
     if not verified.checkpoint.cosigned:
         yield "No witness is known to have cosigned the checkpoint."
+    if not verified.timestamps:
+        yield "No timestamp of an authority was checked."
     for stamp in verified.timestamps:
         by = f" by {stamp['authority']}" if stamp["authority"] else ""
         yield f"The log of size {stamp['size']} existed at {_time(stamp['at'])}, timestamped{by}."

@@ -78,7 +78,7 @@ def open_timestamp(token: bytes, text: bytes, roots_pem: bytes, *, nonce: int | 
         return _stamped(answer)
     except VerificationError as refused:
         raise TimestampRefused(f"A timestamp does not verify: {refused}") from None
-    except ValueError as malformed:
+    except (ValueError, OverflowError) as malformed:
         raise TimestampRefused(f"A timestamp is malformed: {malformed}") from None
 
 

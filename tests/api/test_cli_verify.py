@@ -65,7 +65,7 @@ def test_without_a_key_it_warns_first(bundle: Path) -> None:
     sentences = CliRunner().invoke(app, ["verify", str(bundle)]).stdout
     assert sentences.startswith("ATTENTION: The keys were taken from the bundle itself")
     said, _ = _said(bundle, code=0)
-    assert (said["verified"], said["keys"], said["witness_keys"]) == (True, "bundle", "bundle")
+    assert (said["verified"], said["keys"], said["witness_keys"]) == (False, "bundle", "bundle")
     assert "keys were taken from the bundle itself" in said["not_proven"][0]
 
 
@@ -87,10 +87,13 @@ def test_a_changed_bundle_ends_with_6_and_its_place(bundle: Path) -> None:
         (["--witness", KEY[:-2]], 2, "invalid_key"),
         (["--witness", str(WITNESS.verifier), "--witnesses-needed", "2"], 6, "bundle_refused"),
         (["--timestamp-roots", "none.pem"], 5, "unreadable_file"),
+        (["--key", str(WITNESS.verifier)], 2, "invalid_key"),
+        (["--witness", KEY], 2, "invalid_key"),
+        (["--timestamp-roots", __file__], 2, "invalid_roots"),
     ],
 )
 def test_what_is_not_as_asked_has_its_exit_code(bundle: Path, arguments: list[str], code: int, error: str) -> None:
-    """Given a foreign key, no key at all, a witness too few or a file that is not there, then each has its code."""
+    """Given what the bundle does not answer to, or what is no key, no witness or no root at all, each has its code."""
     said, _ = _said(bundle, *arguments, code=code)
     assert (said["error"], said["exit_code"]) == (error, code)
 

@@ -6,14 +6,12 @@ The small bundles are signed by the log's own key, so nothing but what the event
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -60,6 +58,7 @@ from tests.bundles import (
     EVIDENCE,
     HOUSE,
     OTHER,
+    SIGNER,
     SUBJECT,
     WITNESS,
     Draft,
@@ -67,6 +66,7 @@ from tests.bundles import (
     Story,
     asked_for,
     draft,
+    exported_certificate,
     moment,
     receipt,
     signed,
@@ -75,7 +75,7 @@ from tests.bundles import (
 )
 from tests.support import SettableClock
 from tests.timestamp_authority import TimestampAuthority as Openssl
-from tests.verifiers.outside import GO_SOURCES
+from tests.verifiers.outside import go_environment
 from tests.witness import Witness, running_witness
 
 Plain = dict[str, Any]
@@ -349,6 +349,9 @@ def _certified(keys: list[Plain], *, published_first: bool = True, in_bundle: bo
     document = {
         "id": str(UUID(bytes=OTHER)),
         "stage": 1,
+        "signer": SIGNER,
+        "about": {"kind": "plan"},
+        "unreachable_from": "2026-11-21",
         "keys": {"list": {"digest": sha256(canonical(held)).hexdigest(), "keys": len(keys)}},
     }
     issued = {"stage": 1, "digest": sha256(canonical(document)).hexdigest()}
@@ -356,8 +359,7 @@ def _certified(keys: list[Plain], *, published_first: bool = True, in_bundle: bo
     for topic in ("keys.committed.v1", "certificate.issued.v1")[:: 1 if published_first else -1]:
         story.add(*((SUBJECT, topic, committed) if topic.startswith("keys") else (OTHER, topic, issued)))
     made = draft(story, [1, 2], {"kind": "destruction", "complete": {"streams": {OTHERS: 1}}})
-    whole = {"certificate": document, "signature": "", "public_key": "", "destroyed_keys": held}
-    made.files[f"certificates/{OTHERS}.json"] = canonical(whole)
+    made.files[f"certificates/{OTHERS}.json"] = canonical(exported_certificate(document, held))
     return made
 
 
@@ -491,11 +493,8 @@ def _dripping(first: bytes, rest: bytes) -> Iterator[str]:
 def test_whoever_answers_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, first: bytes, rest: bytes) -> None:
     """Given headers, a body or trailers that drip for ever, then there is no answer, and the next one is asked."""
     monkeypatch.setattr(calls, "ANSWER_SECONDS_MAX", 0.3)
-    with _dripping(first, rest) as url:
-        begun = time.monotonic()
-        with pytest.raises(NoAnswer):
-            Caller()(url, "text/plain", b"old 0\n", 1_000_000)
-    assert time.monotonic() - begun < calls.SILENCE_SECONDS_MAX
+    with _dripping(first, rest) as url, pytest.raises(NoAnswer):
+        Caller()(url, "text/plain", b"old 0\n", 1_000_000)
 
 
 # A stranger with a real bundle: witnesses, timestamps, and the README word by word ------------------------------------
@@ -565,7 +564,7 @@ def _follow_the_readme(bundle: Path, folder: Path, key: str, events: int, size: 
         found = re.search(rf"```{language}\n(.*?)```", readme, re.DOTALL)
         assert found is not None
         (folder / program).write_text(found[1])
-    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": str(GO_SOURCES), "GOFLAGS": ""}
+    environment = go_environment()
     for command in ([sys.executable, "-I", "check.py", key], ["go", "run", "check.go", key]):
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=100

@@ -6,8 +6,9 @@ import json
 from array import array
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 from zipfile import ZipFile
 
@@ -19,14 +20,14 @@ from api.bundling import collected_by_id, proof_source
 from audit.bundles import basis, making, reading
 from audit.bundles.basis import ProofSource
 from audit.bundles.making import prepared_bundle
-from audit.bundles.model import CannotBundle, Collected, LogBehind, NothingToBundle, positions_of
+from audit.bundles.model import CannotBundle, Collected, LogBehind, NothingToBundle, PeriodBackwards, positions_of
 from audit.bundles.period import collect_period
 from audit.bundles.person import collect_person
 from audit.bundles.scratch import Scratch
 from audit.bundles.send import collect_send
 from audit.log.errors import LogContradiction
 from audit.verify.errors import ClaimRefused
-from domain.access import ExportProduced, PersonalDataViewed
+from domain.access import ExportProduced, PersonalDataViewed, rounded_up
 from domain.facts import Fact
 from domain.message import SendAuthorised
 from domain.records import Record
@@ -177,13 +178,16 @@ def test_an_export_about_one_person_is_found_by_their_key_only(
     row = person(ledger, VICTIM)
     exported = [e for e in _log(ledger) if isinstance(e, ExportProduced)]
     assert [(e.kind, e.what, e.digest) for e in exported] == [("bundle.person", "one person", made.manifest_sha256)]
-    assert (exported[0].entries, exported[0].opened) == (made.counts.entries, made.counts.opened)
+    counts = (made.counts.entries, made.counts.opened)
+    assert (exported[0].entries, exported[0].opened) == tuple(map(rounded_up, counts)) != counts
     (stored,) = ledger.log.select_log(exported[0].position or 0, 1)
     assert row.person.subject.hex().encode() not in stored.state
     key = ledger.keyring.find([KeyName(row.person.kid, "identity")]).keys[KeyName(row.person.kid, "identity")]
     assert stored.originator_id == UUID(bytes=export_stream_id(key, f"{ledger.clock():%Y-%m}"))
     viewed = [e for e in _log(ledger) if isinstance(e, PersonalDataViewed)]
-    assert [(e.what, e.subject, e.parts_opened) for e in viewed] == [("bundle person", None, made.counts.opened)]
+    assert [(e.what, e.subject, e.parts_opened) for e in viewed] == [
+        ("bundle person", None, rounded_up(made.counts.opened))
+    ]
     assert "access.export_produced.v1" in {e.kind for e in search(ledger, Question(email=VICTIM), opened=False).events}
     assert "access.export_produced.v1" not in {
         e.kind for e in search(ledger, Question(email=PEOPLE[0]), opened=False).events
@@ -262,19 +266,55 @@ def test_only_the_tiles_that_prove_something_are_in_it(
     assert "log/tile/0/001" in tiles
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"since": datetime(2026, 3, 2, tzinfo=UTC), "until": datetime(2026, 3, 1, tzinfo=UTC)},
+        {"since": datetime(2026, 3, 2, tzinfo=UTC), "until": datetime(2026, 3, 2, tzinfo=UTC)},
+        {"first": 9, "last": 8},
+    ],
+    ids=["times", "no time", "positions"],
+)
+def test_a_period_that_ends_before_it_begins(ledger: Ledger, asked: dict[str, Any]) -> None:
+    """Given the ends of a period exchanged, then that is said: it is not a period in which nothing happened."""
+    with pytest.raises(PeriodBackwards, match="Exchange the two"):
+        collect_period(ledger, **asked)
+
+
 # Requests and destructions ------------------------------------------------------------------------------------------
 
 
 def test_a_command_is_shown_with_everything_that_it_wrote(
     instance: Instance, ledger: Ledger, life: Life, tmp_path: Path
 ) -> None:
-    """Given a bulk command, when its id is asked for, then every event that it wrote is in the bundle."""
+    """Given a bulk command, when its id is asked for, then every event that it wrote is in the bundle: its decisions,
+    and the adoption of the rules that it was the first to decide by."""
     commands = {fact.command for fact in _log(ledger) if isinstance(fact, SendAuthorised)}
     (command,) = commands
     assert command is not None
     path, made = make(instance, ledger, collected_by_id(ledger, "request", command), tmp_path)
-    assert verified(instance, ledger, path).events == len(PEOPLE)
+    assert verified(instance, ledger, path).events == len(PEOPLE) + 1
     assert made.manifest["asked"] == {"command": command.hex}
+
+
+def test_a_stream_is_no_command(ledger: Ledger, life: Life) -> None:
+    """Given the id of a campaign, whose events other commands wrote, then it is not taken for that of a command."""
+    with pytest.raises(NothingToBundle, match="no command of this account"):
+        collected_by_id(ledger, "request", life.campaign)
+
+
+def test_a_period_by_its_times_verifies(instance: Instance, ledger: Ledger, life: Life, tmp_path: Path) -> None:
+    """Given a period that is asked for by its times, then the verifier holds its events against them, and agrees."""
+    (last,) = ledger.log.select_log(20, 1)
+    assert last.recorded_at is not None
+    since, until = last.recorded_at - timedelta(days=400), last.recorded_at
+    path, made = make(instance, ledger, collect_period(ledger, since=since), tmp_path)
+    assert verified(instance, ledger, path).manifest.asked["from"] == since.isoformat()
+    path.unlink()
+    later = replace(collect_period(ledger), asked={**made.manifest["asked"], "to": until.isoformat()})
+    path, _ = make(instance, ledger, replace(later, asked={**later.asked, "last": len(later.positions)}), tmp_path)
+    with pytest.raises(ClaimRefused, match="not recorded in the time that was asked for"):
+        verified(instance, ledger, path)
 
 
 def test_an_erasure_that_waits_leads_to_its_person(

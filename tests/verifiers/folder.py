@@ -37,11 +37,11 @@ def signed_by(text: bytes, name: str, word: str | None = None) -> Signature:
     return Signature(name, verifier_key(name, word=word).key_id, signing_key(word or name).sign(text).signature)
 
 
-def cosigned_by(text: bytes, name: str, seconds: int) -> Signature:
+def cosigned_by(text: bytes, name: str, seconds: int, word: str | None = None) -> Signature:
     """A witness's cosignature over a checkpoint's text."""
     time = seconds.to_bytes(TIME_BYTES, "big")
-    signature = signing_key(name).sign(cosigned_message(text, time)).signature
-    return Signature(name, verifier_key(name, COSIGNATURE).key_id, time + signature)
+    signature = signing_key(word or name).sign(cosigned_message(text, time)).signature
+    return Signature(name, verifier_key(name, COSIGNATURE, word).key_id, time + signature)
 
 
 def entry(number: int) -> bytes:

@@ -10,9 +10,10 @@ from hashlib import sha256
 import pytest
 
 from audit.verify.archive import open_archive, write_archive
-from audit.verify.bundle import Trusted, verify_bundle
+from audit.verify.bundle import OTHER_README, Trusted, verify_bundle
 from audit.verify.errors import ArchiveRefused, BundleRefused, VerificationRefused
 from audit.verify.note import VerifierKey
+from audit.verify.readme import readme_text
 from audit.verify.tiles import TILE_WIDTH
 from tests.bundles import (
     HOUSE,
@@ -176,7 +177,9 @@ def test_a_stranger_who_makes_everything_is_refused_where_a_key_was_given() -> N
     """Given a bundle that is a stranger's from end to end, then it agrees with itself, and the real key refuses it."""
     content = receipt().draft(signers=(STRANGER,)).zipped()
     assert verified(content).keys_given is False
-    assert f"No trusted key of {ORIGIN} signed the manifest" in str(_refusal(content, **TRUST))
+    refusal = str(_refusal(content, **TRUST))
+    assert f"No trusted key of {ORIGIN} signed the manifest; this did: {STRANGER.verifier}" in refusal
+    assert "rotated" in refusal
 
 
 def test_a_signature_over_another_manifest_is_refused() -> None:
@@ -249,6 +252,46 @@ def test_a_checkpoint_under_another_size_is_refused() -> None:
     assert "The checkpoint is of size 400" in str(_refusal(made.zipped()))
 
 
+def test_an_older_checkpoint_may_be_signed_by_a_key_that_was_laid_down() -> None:
+    """Given a log that changed its key, when the reader knows the new one only, then older checkpoints still hold."""
+    made, before = _long_receipt().draft(older=(300,)), signer(ORIGIN, "before")
+    text = made.files["log/checkpoints/300"].rpartition(b"\n\n")[0] + b"\n"
+    made.files["log/checkpoints/300"] = signed(text, before)
+    assert "None of the keys that are trusted here signed" in str(_refusal(made.zipped(), **TRUST))
+    made.files["keys/log.vkeys"] += f"{before.verifier}\n".encode()
+    assert verified(made.sign().zipped(), **TRUST).older_checkpoints == [300]
+    forked = draft(Receipt().begin().grant(purpose="offers").send().story, [1], {"kind": "request", "complete": {}})
+    made.files["log/checkpoints/6"] = signed(forked.files["log/checkpoint"].rpartition(b"\n\n")[0] + b"\n", before)
+    assert "there are two histories" in str(_refusal(made.sign().zipped(), **TRUST))
+
+
+def test_the_newest_checkpoint_is_signed_by_a_key_that_counts() -> None:
+    """Given a checkpoint signed by a key that only the bundle names, when another was given, then it is refused."""
+    made, before = receipt().draft(proofs=False), signer(ORIGIN, "before")
+    made.files["keys/log.vkeys"] += f"{before.verifier}\n".encode()
+    text = made.files["log/checkpoint"].rpartition(b"\n\n")[0] + b"\n"
+    made.files["log/checkpoint"] = signed(text, before)
+    assert "None of the keys that are trusted here signed" in str(_refusal(made.zipped(), **TRUST))
+
+
+def test_a_readme_of_another_hand_is_told() -> None:
+    """Given a README with other programs to run, then the answer warns of them; of the one it knows it does not."""
+    made = receipt().draft()
+    assert OTHER_README in verified(made.zipped(), **TRUST).not_proven
+    made.files["README.md"] = readme_text().encode()
+    assert OTHER_README not in verified(made.sign().zipped(), **TRUST).not_proven
+
+
+@pytest.mark.parametrize("events", [0, 1, 255, 256, 257, 512, 65_535, 65_536, 65_537])
+def test_logs_that_just_fill_their_tiles_are_verified(events: int) -> None:
+    """Given a log of no event, of one, or of so many that tiles just begin or are full, then its ends are verified."""
+    story = Story()
+    story.fill(events)
+    first, last = max(1, events - 1), events
+    made = draft(story, range(first, last + 1), {"kind": "period", "complete": {"positions": [first, last]}})
+    assert verified(made.zipped(), **TRUST).events == last - first + 1
+
+
 def test_two_events_exchanged_are_refused() -> None:
     """Given two events at each other's position, then the first of them is named."""
     made = receipt().draft(proofs=False)
@@ -272,6 +315,10 @@ def test_two_events_exchanged_are_refused() -> None:
         (lambda lines: [lines[0].replace(b'{"actor"', b'{"actor":"x","actor"'), *lines[1:]], 2, "not the one spelling"),
         (lambda lines: [lines[0].replace(b"contact.added", b"contact.adder"), *lines[1:]], 2, "is not the one"),
         (lambda lines: [lines[0].replace(b'"version":1', b'"version":true'), *lines[1:]], 2, "no entry of the version"),
+        (lambda lines: [lines[0].replace(b'"v":1', b'"v":true'), *lines[1:]], 2, "no entry of the version"),
+        (lambda lines: [re.sub(rb'"tenant":"\w+",', b"", lines[0]), *lines[1:]], 2, "of another tenant"),
+        (lambda lines: [re.sub(rb'at":"2026-11', b'at":"2026-13', lines[0]), *lines[1:]], 2, "no entry of the version"),
+        (lambda lines: [re.sub(rb"T08:02:00", b"T24:02:00", lines[0]), *lines[1:]], 2, "no entry of the version"),
         (lambda lines: [re.sub(rb'"tenant":"0190', b'"tenant":"0191', lines[0]), *lines[1:]], 2, "of another tenant"),
         (lambda lines: [*lines[:-1], lines[-1].replace(b"7\t", b"8\t")], 8, "outside of its tree"),
         (lambda lines: [*lines[:-1], b"\xff\n"], None, "does not begin with the position"),

@@ -15,7 +15,21 @@ from audit.verify.merkle import leaf_hash, node_hash
 from audit.verify.send import VERSIONS_NOT_PROVEN
 from audit.verify.tiles import GrowingTiles
 from ledger.entry import canonical
-from tests.bundles import CAMPAIGN, EVIDENCE, OTHER, RULES, SUBJECT, Draft, Receipt, Story, draft, receipt, verified
+from tests.bundles import (
+    CAMPAIGN,
+    EVIDENCE,
+    OTHER,
+    RULES,
+    SIGNER,
+    SUBJECT,
+    Draft,
+    Receipt,
+    Story,
+    draft,
+    exported_certificate,
+    receipt,
+    verified,
+)
 
 Claim = dict[str, Any]
 
@@ -241,7 +255,10 @@ def test_a_send_for_another_campaign_is_refused() -> None:
 
 
 def _claimed(kind: str, complete: object, story: Story, positions: list[int]) -> Draft:
-    return draft(story, positions, {"kind": kind, "complete": complete})
+    made = draft(story, positions, {"kind": kind, "complete": complete})
+    if kind == "campaign":
+        made.asked = {"campaign": CAMPAIGN.hex()}
+    return made
 
 
 def _kind_of(complete: object) -> str:
@@ -251,12 +268,12 @@ def _kind_of(complete: object) -> str:
 
 
 def _three() -> Story:
-    """Two events of one stream with one of another between them."""
-    story = Story()
-    story.add(SUBJECT, "contact.added.v1", {"category": "contact"})
-    story.add(OTHER, "send.authorised.v1", {})
-    story.add(SUBJECT, "contact.corrected.v1")
-    story.add(OTHER, "message.delivered.v1", {})
+    """Two events of one stream with one of another between them: a campaign and a message of it."""
+    story, named = Story(), {"campaign": CAMPAIGN.hex()}
+    story.add(CAMPAIGN, "campaign.registered.v1", {"purpose": "newsletter", "channel": "email"})
+    story.add(OTHER, "send.authorised.v1", named)
+    story.add(CAMPAIGN, "campaign.closed.v1")
+    story.add(OTHER, "message.delivered.v1", named)
     return story
 
 
@@ -265,10 +282,10 @@ def _three() -> Story:
     [
         ({"positions": [2, 4]}, [2, 3, 4]),
         ({"positions": [3, 2]}, []),
-        ({"streams": {SUBJECT.hex(): 2}}, [1, 2, 3]),
-        ({"streams": {SUBJECT.hex(): 1}}, [1]),
-        ({"streams": {SUBJECT.hex(): 2}, "message_streams": True}, [1, 2, 3, 4]),
-        ({"streams": {SUBJECT.hex(): 1}, "message_streams": True}, [1, 2]),
+        ({"streams": {CAMPAIGN.hex(): 2}}, [1, 2, 3]),
+        ({"streams": {CAMPAIGN.hex(): 1}}, [1]),
+        ({"streams": {CAMPAIGN.hex(): 2}, "message_streams": True}, [1, 2, 3, 4]),
+        ({"streams": {CAMPAIGN.hex(): 1}, "message_streams": True}, [1, 2]),
     ],
 )
 def test_what_is_claimed_whole_and_is_whole_is_verified(complete: object, positions: list[int]) -> None:
@@ -279,7 +296,7 @@ def test_what_is_claimed_whole_and_is_whole_is_verified(complete: object, positi
 def test_a_stretch_tells_its_times_and_what_may_stand_beyond() -> None:
     """Given part of a log, then it is said when it was recorded and what is open at its ends; a whole one is whole."""
     part = verified(_claimed("period", {"positions": [2, 3]}, _three(), [2, 3]).zipped())
-    assert "They were recorded from 2026-11-21T08:02:00.000000Z to 2026-11-21T08:03:00.000000Z." in part.proven
+    assert "The house dates them from 2026-11-21T08:02:00.000000Z to 2026-11-21T08:03:00.000000Z." in part.proven
     assert any("no event before and behind these" in sentence for sentence in part.not_proven)
     whole = verified(_claimed("period", {"positions": [1, 4]}, _three(), [1, 2, 3, 4]).zipped())
     assert not any("these was recorded" in sentence for sentence in whole.not_proven)
@@ -296,13 +313,13 @@ def test_a_stretch_tells_its_times_and_what_may_stand_beyond() -> None:
         ({"positions": [0, 4]}, [], "no stretch of a log"),
         ({"positions": [4, 2]}, [], "no stretch of a log"),
         ({"positions": [True, 4]}, [], "no stretch of a log"),
-        ({"streams": {SUBJECT.hex(): 2}}, [3], "Event 3: Its stream is claimed whole, and this is its version 2"),
-        ({"streams": {SUBJECT.hex(): 2}}, [1], "it ends with 1"),
-        ({"streams": {SUBJECT.hex(): 1}}, [1, 3], "Event 3: Its stream is claimed whole"),
-        ({"streams": {SUBJECT.hex(): 0}}, [], "ends nowhere"),
+        ({"streams": {CAMPAIGN.hex(): 2}}, [3], "Event 3: Its stream is claimed whole, and this is its version 2"),
+        ({"streams": {CAMPAIGN.hex(): 2}}, [1], "it ends with 1"),
+        ({"streams": {CAMPAIGN.hex(): 1}}, [1, 3], "Event 3: Its stream is claimed whole"),
+        ({"streams": {CAMPAIGN.hex(): 0}}, [], "ends nowhere"),
         ({"streams": {"x": 1}}, [], "is none"),
         (
-            {"streams": {SUBJECT.hex(): 1}, "message_streams": True},
+            {"streams": {CAMPAIGN.hex(): 1}, "message_streams": True},
             [1, 4],
             "Event 4: Its stream is claimed whole, and this is its version 2",
         ),
@@ -331,6 +348,9 @@ def test_claims_of_another_kind_are_refused(claims: Claim, reason: str) -> None:
     assert reason in str(_refusal(made))
 
 
+GONE: Claim = {"signer": SIGNER, "about": {"kind": "plan"}, "unreachable_from": "2026-11-21"}
+
+
 def _certified(**changes: Any) -> tuple[Story, dict[str, Any]]:
     """A destruction of two keys of one day, and the certificate with its list, changed in one point."""
     commitments = [bytes(31) + b"\1", bytes(31) + b"\2", bytes(31) + b"\3"]
@@ -355,10 +375,10 @@ def _certified(**changes: Any) -> tuple[Story, dict[str, Any]]:
         else:
             keys["keys"][0] |= {name: change}
     listed = {"digest": sha256(canonical(keys)).hexdigest(), "keys": 2}
-    document = {"id": str(UUID(bytes=OTHER)), "stage": 1, "note": "zerstört", "keys": {"list": listed}}
+    document = {"id": str(UUID(bytes=OTHER)), "stage": 1, "note": "zerstört", **GONE, "keys": {"list": listed}}
     digest = sha256(canonical(document)).hexdigest()
     story.add(OTHER, "certificate.issued.v1", {"stage": 1, "digest": digest})
-    return story, {"certificate": document, "signature": "", "public_key": "", "destroyed_keys": keys}
+    return story, exported_certificate(document, keys)
 
 
 def _destruction(story: Story, certificate: dict[str, Any], positions: Sequence[int] = (1, 2)) -> Draft:
@@ -377,11 +397,34 @@ def test_a_certificate_is_the_one_that_the_log_holds() -> None:
     assert "not the one whose digest the log holds last" in str(_refusal(_destruction(story, certificate)))
 
 
-def test_a_certificate_under_another_id_is_refused() -> None:
-    """Given a certificate in a file that names another's stream, then it is refused."""
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"note": "Checked and found to be true."}, "too many"),
+        ({"public_key": "11" * 32}, "another key than the one beside it"),
+        ({"signature": "11" * 64}, "does not fit"),
+        ({"signature": "11"}, "length of its type"),
+        ({"signature": "no hex"}, "not written as it has to be"),
+        ({"signature": 1}, "not written as it has to be"),
+    ],
+)
+def test_nothing_stands_beside_a_certificate_that_is_not_checked(change: dict[str, Any], reason: str) -> None:
+    """Given a certificate with free words beside it, or with another signature or key, then it is refused."""
+    story, whole = _certified()
+    assert reason in str(_refusal(_destruction(story, whole | change)))
+    without = {name: value for name, value in whole.items() if name != next(iter(change))}
+    if "note" not in change:
+        assert "too few" in str(_refusal(_destruction(story, without)))
+
+
+def test_a_certificate_with_another_id_is_refused() -> None:
+    """Given a certificate whose digest the log holds, and that names another id than its file, then it is refused."""
     story, certificate = _certified()
-    made = _destruction(story, certificate)
-    made.files[f"certificates/{SUBJECT.hex()}.json"] = made.files.pop(f"certificates/{OTHER.hex()}.json")
+    certificate["certificate"]["id"] = str(UUID(bytes=SUBJECT))
+    digest = sha256(canonical(certificate["certificate"])).hexdigest()
+    story.add(OTHER, "certificate.issued.v1", {"stage": 1, "digest": digest})
+    made = _claimed("destruction", {"streams": {OTHER.hex(): 2}}, story, [1, 2, 3])
+    made.files[f"certificates/{OTHER.hex()}.json"] = canonical(certificate)
     assert "not the one whose digest the log holds last" in str(_refusal(made))
 
 

@@ -14,7 +14,7 @@ from ledger.sealing import SealedPlace, seal
 from tests.bundles import SUBJECT, TENANT, Draft, Receipt, Story, draft, receipt, verified
 
 Row = dict[str, Any]
-ERASED = {"certificate": "0" * 32, "when": "2026-11-21", "why": "subject_request"}
+ERASED = {"certificate": "0" * 32, "when": "2026-11-21T10:00:00.000000Z", "why": "subject_request"}
 
 
 def _rows(made: Draft) -> list[Row]:
@@ -113,13 +113,24 @@ def test_a_part_is_never_both_opened_and_said_to_be_gone(other: Row, first: bool
     assert refusal.position == 2
 
 
-@pytest.mark.parametrize("erased", [None, {}, {"certificate": "x"}, {**ERASED, "more": 1}, {**ERASED, "when": 7}])
+@pytest.mark.parametrize(
+    "erased", [None, {}, {"certificate": "x"}, {**ERASED, "more": 1}, {**ERASED, "when": 7}, {**ERASED, "when": None}]
+)
 def test_a_part_erased_in_no_known_way_is_refused(erased: object) -> None:
     """Given a part that is said to be erased without saying when and under which certificate, then it is refused."""
     made = receipt().draft()
     first, second = _rows(made)
     row = {"position": first["position"], "part": first["part"], "erased": erased}
     assert "in no known way" in str(_refusal(_with_rows(made, [row, second])))
+
+
+@pytest.mark.parametrize("why", [None, 7, {}, ["held"]])
+def test_a_part_is_left_closed_for_a_reason(why: object) -> None:
+    """Given a part that is left closed without words why, then it is refused."""
+    made = receipt().draft()
+    first, second = _rows(made)
+    row = {"position": first["position"], "part": first["part"], "not_disclosed": why}
+    assert "not said why" in str(_refusal(_with_rows(made, [row, second])))
 
 
 def test_an_envelope_of_another_event_is_refused() -> None:

@@ -142,6 +142,15 @@ def test_one_key_under_two_names_is_one_witness() -> None:
         open_checkpoint(compose_note(BODY, lines), [KEY], witnesses=[WITNESSES[0], alias], witnesses_needed=2)
 
 
+def test_the_log_is_no_witness_of_itself() -> None:
+    """Given a witness that has the key of the log itself, when it cosigned, then it does not count as one."""
+    own = verifier_key("witness.example/own", COSIGNATURE, word=ORIGIN)
+    assert own.public_key == KEY.public_key
+    lines = [signed_by(BODY, ORIGIN), cosigned_by(BODY, own.name, SECONDS, word=ORIGIN)]
+    with pytest.raises(CosignatureRefused, match="0 of the witnesses"):
+        open_checkpoint(compose_note(BODY, lines), [KEY], witnesses=[own, *WITNESSES], witnesses_needed=1)
+
+
 def test_a_bad_cosignature_refuses_the_checkpoint() -> None:
     """Given one cosignature over another checkpoint, when opened by somebody who knows the witness, it is refused."""
     other = cosigned_by(Checkpoint(ORIGIN, 13, ROOT).body(), WITNESSES[0].name, SECONDS)

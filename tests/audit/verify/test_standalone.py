@@ -10,17 +10,21 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from audit.verify.__main__ import main
+from audit.verify.errors import CheckUnavailable
+from audit.verify.manifest import bundle_text
 from audit.verify.merkle import leaf_hash
 from audit.verify.readme import readme_text
+from audit.verify.report import sentences
 from audit.verify.timestamp import timestamp_request
-from tests.bundles import HOUSE, STRANGER, WITNESS, receipt, verified
+from tests.bundles import HOUSE, STRANGER, WITNESS, Draft, receipt, signed, verified
 from tests.timestamp_authority import TimestampAuthority
-from tests.verifiers.outside import GO_SOURCES
+from tests.verifiers.outside import go_environment
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = str(HOUSE.verifier)
@@ -106,6 +110,8 @@ def test_its_sentences_begin_with_what_is_missing(tmp_path: Path, capsys: pytest
         (["{bundle}", "--key", str(STRANGER.verifier)], 6),
         (["{bundle}", "--key", "x"], 2),
         (["{bundle}", "--key", KEY[:-4]], 2),
+        (["{bundle}", "--key", str(WITNESS.verifier)], 2),
+        (["{bundle}", "--witness", KEY], 2),
         (["{bundle}", "--timestamp-roots", "{missing}"], 5),
         (["{missing}"], 5),
         (["{folder}"], 5),
@@ -129,6 +135,49 @@ def test_text_from_a_bundle_steers_no_terminal(tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().err
     assert "\N{REPLACEMENT CHARACTER}[2Jevil\N{REPLACEMENT CHARACTER}" in said
     assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_an_answer_is_given_on_every_terminal(alone: Path, encoding: str) -> None:
+    """Given a name of letters that a terminal does not have, then the answer is given all the same, in both forms."""
+    made = receipt().draft().sign()
+    made.manifest = made.manifest.replace(b'"by":"cli"', '"by":"Łukasz \u202e\u200b…"'.encode())
+    made.signature = signed(bundle_text(made.manifest), HOUSE)
+    path = alone / "bundle.zip"
+    path.write_bytes(made.zipped())
+    environment = {"PYTHONPATH": str(alone / "copy"), "PATH": os.environ["PATH"], "PYTHONIOENCODING": encoding}
+    said = []
+    for form in ((), ("--json",)):
+        command = [sys.executable, "-P", "-m", "audit.verify", str(path), "--key", KEY, *form]
+        done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=100)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert ("Łukasz" if encoding == "utf-8" else "\\u0141ukasz").encode() in said[0]
+    assert json.loads(said[1])["by"].startswith("Łukasz")
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "1.5"])
+def test_witnesses_are_needed_in_whole_numbers(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Given a number of witnesses that is none, then the command is not understood."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["bundle.zip", f"--witnesses-needed={number}"])
+    assert stopped.value.code == 2
+    assert "not a number" in capsys.readouterr().err
+
+
+def test_timestamps_that_cannot_be_read_here_are_not_believed(
+    authority: TimestampAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a machine without the library for timestamps, then it says what to install; without timestamps it does not
+    need it."""
+    made = receipt().draft()
+    text = made.files["log/checkpoint"].rpartition(b"\n\n")[0] + b"\n"
+    monkeypatch.setitem(sys.modules, "audit.verify.timestamp", None)
+    assert "No timestamp of an authority was checked." in list(sentences(verified(made.zipped())))
+    made.files["log/timestamps/7.tsr"] = authority.answer(timestamp_request(text).content)
+    made.files["keys/timestamp-roots.pem"] = authority.roots_pem
+    with pytest.raises(CheckUnavailable, match="pip install rfc3161-client"):
+        verified(made.sign().zipped())
 
 
 @pytest.fixture(scope="module")
@@ -171,89 +220,120 @@ def test_a_timestamp_of_no_checkpoint_or_by_a_stranger_is_refused(
         verified(made.sign().zipped())
 
 
+# The programs that the README prints ----------------------------------------------------------------------------------
+
+
+class Printed:
+    """A program of the README, as somebody would run it in a folder that a bundle was unpacked to."""
+
+    def __init__(self, language: str, folder: Path) -> None:
+        found = re.search(rf"```{language}\n(.*?)```", readme_text(), re.DOTALL)
+        assert found is not None
+        source = folder / ("check.go" if language == "go" else "check.py")
+        source.write_text(found[1])
+        self.command = [sys.executable, "-I", str(source)]
+        if language == "go":
+            build = ["go", "build", "-o", "check", source.name]
+            subprocess.run(build, cwd=folder, env=go_environment(), check=True, timeout=100)
+            self.command = [str(folder / "check")]
+
+    def __call__(self, folder: Path, key: str = KEY) -> subprocess.CompletedProcess[str]:
+        """Run it there."""
+        command = [*self.command, key]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
+
+
+@pytest.fixture(scope="module", params=["go", "python"])
+def printed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Printed:
+    """Each of the programs."""
+    return Printed(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def _unpacked(folder: Path, made: Draft) -> Path:
+    """A bundle unpacked by Python's own reader."""
+    with zipfile.ZipFile(io.BytesIO(made.zipped())) as file:
+        file.extractall(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large() -> Draft:
     """A bundle of a log whose tiles stand on three levels."""
-    return _bundle(tmp_path_factory.mktemp("large"), LARGE)
+    told = receipt()
+    told.story.fill(LARGE)
+    return told.draft(older=(3, 300), witnesses=(WITNESS,))
 
 
-def _unpacked(folder: Path, language: str, program: str, bundle: Path | None = None) -> Path:
-    """A bundle unpacked by Python's own reader, and a program of its README beside it."""
-    with zipfile.ZipFile(io.BytesIO((bundle or _bundle(folder)).read_bytes())) as file:
-        file.extractall(folder / "unpacked")
-    found = re.search(rf"```{language}\n(.*?)```", readme_text(), re.DOTALL)
-    assert found is not None
-    (folder / "unpacked" / program).write_text(found[1])
-    return folder / "unpacked"
+def _with_files(made: Draft, **changes: bytes) -> Draft:
+    """The same with other files, signed for by the house."""
+    return Draft({**made.files, **changes}, made.kind, made.size)
 
 
-def _forge(folder: Path) -> None:
-    entries = folder / "entries.tsv"
-    entries.write_bytes(entries.read_bytes().replace(b"consent.withdrawn", b"consent.withdrawm"))
+def test_the_readmes_programs_verify(printed: Printed, large: Draft, tmp_path: Path) -> None:
+    """Given an unpacked bundle, when a program of the README is run with the log's key, then it says so; with
+    another's it refuses."""
+    folder = _unpacked(tmp_path, large)
+    assert printed(folder).stdout == f"5 events stand in the log of size {LARGE + 7}\n"
+    done = printed(folder, str(STRANGER.verifier))
+    assert (done.returncode, done.stdout) == (1, "")
 
 
-def _forge_leaf(folder: Path) -> None:
-    """Put another hash for the first entry of the bundle into its leaf tile, as somebody would who forges it."""
-    position, _, entry = (folder / "entries.tsv").read_bytes().splitlines()[0].partition(b"\t")
-    index = int(position) - 1
-    tile = folder / "log" / "tile" / "0" / f"{index // 256:03d}"
-    hashes = tile.read_bytes()
-    at = index % 256 * 32
-    tile.write_bytes(hashes[:at] + leaf_hash(entry) + hashes[at + 32 :])
+def test_the_readmes_programs_refuse_any_file_that_was_changed_or_removed(printed: Printed, tmp_path: Path) -> None:
+    """Given an unpacked bundle, when a byte of any of its files is changed, or the file removed, then refused."""
+    told = receipt()
+    told.story.fill(600)
+    folder = _unpacked(tmp_path, told.draft(older=(3,), witnesses=(WITNESS,)))
+    assert printed(folder).returncode == 0
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert len(files) > 15
+    for path in files:
+        content = path.read_bytes()
+        path.write_bytes(content[:-2] + bytes((content[-2] ^ 1,)) + content[-1:])
+        done = printed(folder)
+        assert (done.returncode, done.stdout) == (1, ""), path
+        path.unlink()
+        assert printed(folder).returncode == 1, path
+        path.write_bytes(content)
+    assert printed(folder).returncode == 0
 
 
-def _built(folder: Path) -> None:
-    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": str(GO_SOURCES), "GOFLAGS": ""}
-    subprocess.run(["go", "build", "-o", "check", "check.go"], cwd=folder, env=environment, check=True, timeout=100)  # noqa: S607
-
-
-@pytest.mark.parametrize(("language", "program"), [("go", "check.go"), ("python", "check.py")])
 def test_the_readmes_programs_refuse_an_entry_forged_with_its_tile(
-    large: Path, tmp_path: Path, language: str, program: str
+    printed: Printed, large: Draft, tmp_path: Path
 ) -> None:
-    """Given a large log, when an entry and its hash in the leaf tile are forged, then both programs refuse it.
+    """Given a large log, when the house forges an entry and its hash in the leaf tile, then both programs refuse it.
 
     Go's reader of tiles believes such a tile before x/mod 0.40 (CVE-2026-56865), and Debian 12 has an older one.
     """
-    folder = _unpacked(tmp_path, language, program, large)
-    if language == "go":
-        _built(folder)
-    command = ["./check", KEY] if language == "go" else [sys.executable, "-I", program, KEY]
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
-
-    assert run().stdout == f"5 events stand in the log of size {LARGE + 7}\n"
-    lines = (folder / "entries.tsv").read_bytes().splitlines(keepends=True)
-    lines[0] = lines[0].replace(b"api", b"apj")
-    (folder / "entries.tsv").write_bytes(b"".join(lines))
-    _forge_leaf(folder)
-    assert run().returncode == 1
+    first, *rest = large.files["entries.tsv"].splitlines(keepends=True)
+    forged = first.replace(b"api", b"apj")
+    index = int(first.partition(b"\t")[0]) - 1
+    name = f"log/tile/0/{index // 256:03d}"
+    hashes, at = large.files[name], index % 256 * 32
+    leaf = leaf_hash(forged.removesuffix(b"\n").partition(b"\t")[2])
+    tile = hashes[:at] + leaf + hashes[at + 32 :]
+    folder = _unpacked(tmp_path, _with_files(large, **{"entries.tsv": b"".join([forged, *rest]), name: tile}))
+    done = printed(folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "signed for" not in done.stderr
 
 
-def test_the_readmes_go_program_verifies_and_refuses(tmp_path: Path) -> None:
-    """Given an unpacked bundle, when the Go program of the README is run as it says, then it verifies, and refuses."""
-    folder = _unpacked(tmp_path, "go", "check.go")
-    _built(folder)
-
-    def run(key: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["./check", key], cwd=folder, capture_output=True, text=True, check=False, timeout=100)
-
-    assert run(KEY).stdout == "5 events stand in the log of size 607\n"
-    assert "refused" in run(str(STRANGER.verifier)).stderr
-    _forge(folder)
-    assert "the log has another event at position 7" in run(KEY).stderr
-
-
-def test_the_readmes_python_program_verifies_and_refuses(tmp_path: Path) -> None:
-    """Given an unpacked bundle, when the README's program for tlog-scales is run, then it verifies, and refuses."""
-    folder = _unpacked(tmp_path, "python", "check.py")
-
-    def run(key: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-I", "check.py", key]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
-
-    assert run(KEY).stdout == "5 events stand in the log of size 607\n"
-    assert run(str(STRANGER.verifier)).returncode == 1
-    _forge(folder)
-    assert run(KEY).returncode == 1
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: [*lines, lines[-1]],
+        lambda lines: [lines[1], lines[0], *lines[2:]],
+        lambda lines: [lines[0].replace(b"contact.added", b"contact.adder"), *lines[1:]],
+        lambda lines: [b"x" + lines[0], *lines[1:]],
+        lambda lines: [*lines[:-1], lines[-1].replace(b"7\t", b"8\t")],
+    ],
+    ids=["twice", "out of order", "another event", "no number", "another place"],
+)
+def test_the_readmes_programs_refuse_what_is_not_in_the_log(
+    printed: Printed, tmp_path: Path, change: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    """Given events that stand twice, elsewhere or not in the log, signed for by the house, then they are refused."""
+    made = receipt().draft()
+    lines = made.files["entries.tsv"].splitlines(keepends=True)
+    done = printed(_unpacked(tmp_path, _with_files(made, **{"entries.tsv": b"".join(change(lines))})))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "signed for" not in done.stderr

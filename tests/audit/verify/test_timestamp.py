@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from urllib.request import Request, urlopen
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
+from rfc3161_client import Accuracy, HashAlgorithm, TimestampRequestBuilder
 
+from audit.verify import timestamp
 from audit.verify.errors import TimestampRefused
 from audit.verify.timestamp import TOKEN_BYTES_MAX, open_timestamp, timestamp_request
 from tests.timestamp_authority import QUERY_TYPE, TimestampAuthority
@@ -54,7 +57,7 @@ def test_an_authority_can_be_asked_over_http(authority: TimestampAuthority) -> N
     request = timestamp_request(TEXT)
     with authority.serving() as url:
         posted = Request(url, request.content, {"Content-Type": QUERY_TYPE})  # noqa: S310
-        with urlopen(posted, timeout=30) as reply:  # noqa: S310
+        with urlopen(posted, timeout=60) as reply:  # noqa: S310
             answer = reply.read()
     assert authority.asked[-1] == request.content
     open_timestamp(answer, TEXT, authority.roots_pem, nonce=request.nonce)
@@ -133,9 +136,20 @@ def test_a_flipped_bit_is_refused_or_changes_nothing_that_is_said(authority: Tim
     assert refused > len(answer) * 8 * 9 // 10
 
 
+def test_an_authority_that_is_exact_to_ages_is_refused(
+    authority: TimestampAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an accuracy longer than any calendar, as only a forger signs it, then it is refused and nothing breaks."""
+    answer, ages = authority.answer(timestamp_request(TEXT).content), SimpleNamespace(seconds=2**62, millis=0, micros=0)
+    read = timestamp._accuracy
+    monkeypatch.setattr(timestamp, "_accuracy", lambda _: read(cast(Accuracy, ages)))
+    with pytest.raises(TimestampRefused, match="malformed"):
+        open_timestamp(answer, TEXT, authority.roots_pem)
+
+
 def test_a_broken_authority_says_so(authority: TimestampAuthority) -> None:
     """Given an authority that is down, when it is asked, then it answers 503; the control for whoever asks it."""
     authority.down = True
     with authority.serving() as url, pytest.raises(OSError, match="503"):
-        urlopen(Request(url, b"", {"Content-Type": QUERY_TYPE}), timeout=30)  # noqa: S310
+        urlopen(Request(url, b"", {"Content-Type": QUERY_TYPE}), timeout=60)  # noqa: S310
     authority.down = False
