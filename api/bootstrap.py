@@ -36,7 +36,7 @@ from ledger.backup.gate import (
 )
 from ledger.connections import Pool
 from ledger.custody.journal import Custody
-from ledger.custody.journal_check import require_journal
+from ledger.custody.journal_check import require_current, require_journal
 from ledger.custody.key_files import FileKeyProvider
 from ledger.custody.provider import EpochKeyProvider
 from ledger.due_clock import DueClock
@@ -136,6 +136,7 @@ def running(
         instance = stack.enter_context(_wired(settings, urls, server, clock or _utc_now, application, gated=gated))
         if gated:
             require_journal(instance.vault_pool, instance.custody)
+            require_current(instance.services.writer, instance.custody)
             set_aside = SettingAside(instance.services.writer, instance.ledger)
             require_open(instance.services.writer, instance.services.vault, instance.custody, set_aside)
             _require_promised_horizon(instance)

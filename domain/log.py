@@ -1,4 +1,4 @@
-"""The transparency log's own facts: what it is called, and which keys sign it (DESIGN section 9).
+"""The transparency log's own facts: what it is called, which keys sign it, and who mended it (DESIGN section 9).
 
 They stand in the account's stream and so are leaves of the log that they are about: whoever holds an older checkpoint
 sees each change of keys that came after it.
@@ -42,3 +42,19 @@ class LogKeyRetired(Fact):
     series: int
     generation: int
     key_id: str
+
+
+class LogTilesMending(Fact):
+    """Stored tiles that did not hold what was signed are about to be made anew from the events.
+
+    So many of them held something else, were not there, or should not have been there. All events to `size` give
+    `root` (hex), and at each size that was signed the root that was signed. Recorded before the first tile is written:
+    killed, it is begun again.
+    """
+
+    TOPIC: ClassVar[str] = "log.tiles_mending.v1"
+    damaged: int
+    missing: int
+    surplus: int
+    size: int
+    root: str

@@ -11,7 +11,8 @@ from typing import Final
 from api.bootstrap import make_provider
 from api.cli.checks import Check, Finding, Patient
 from ledger.custody.journal import FOLDERS_MIN, JOURNAL, Custody
-from ledger.custody.journal_check import count_tombstones, require_lines
+from ledger.custody.journal_check import count_tombstones, require_lines, require_not_put_back
+from ledger.custody.kept_checkpoints import CHECKPOINTS
 from ledger.custody.provider import COPIES_MIN, EpochKeyProvider
 from ledger.errors import JournalLost, LedgerError, SettingsRefused
 from ledger.keys.epoch_keys import require_epoch_keys
@@ -66,6 +67,8 @@ def check_custody(patient: Patient) -> Iterator[Finding]:
     if not having:
         try:
             require_lines(tombstones, 0, [str(folder) for folder in folders])
+            if any((folder / CHECKPOINTS).exists() for folder in folders):
+                _require_not_put_back(patient, Custody(folders))
         except JournalLost as error:
             yield Finding("custody", "fail", str(error), MEND_LOST_JOURNAL, hard=True)
             return
@@ -79,6 +82,7 @@ def check_custody(patient: Patient) -> Iterator[Finding]:
         custody = Custody(folders)
         lines = custody.check()
         require_lines(tombstones, lines, custody.folders())
+        _require_not_put_back(patient, custody)
     except JournalLost as error:
         yield Finding("custody", "fail", str(error), MEND_LOST_JOURNAL, hard=True)
     except LedgerError as error:
@@ -100,6 +104,11 @@ def check_horizon(patient: Patient) -> Iterator[Finding]:
             yield Finding("backup horizon", "fail", str(error), MEND_HORIZON, hard=True)
         else:
             yield Finding("backup horizon", "ok", f"{days} days after a key is destroyed, at most", hard=True)
+
+
+def _require_not_put_back(patient: Patient, custody: Custody) -> None:
+    for _, connection in patient.on("writer"):
+        require_not_put_back(connection, custody)
 
 
 KEY_CHECKS: Final[tuple[Check, ...]] = (check_keys, check_custody, check_horizon)

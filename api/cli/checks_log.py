@@ -54,7 +54,8 @@ def check_log_edges(patient: Patient) -> Iterator[Finding]:
         if wrong:
             advice = (
                 "Somebody changed tiles or events. Nothing more is signed. Run lethe fsck, which says what was "
-                "changed, keep the databases as they are, and restore a backup of the real log."
+                "changed, and keep the databases as they are. If only tiles were: lethe log mend-tiles --dry-run. "
+                "Otherwise restore a backup of the real log."
             )
             yield Finding("log: edges", "fail", wrong, advice)
         else:

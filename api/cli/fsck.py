@@ -67,11 +67,7 @@ def fsck(
 
 def _check(instance: Instance, output: Output, tenant: UUID, brought: Sequence[Brought]) -> bool:
     """Check one log and say what came of it; returns whether it is whole."""
-    # Custody is read before the log: it never has more than was committed.
-    heads, checkpoints = instance.custody.kept_heads(), instance.custody.kept_checkpoints()
-    authority = instance.timestamp_authority
-    trust = Trust(instance.witnesses.keys, authority.roots_pem if authority is not None else None)
-    outside = Outside(heads.get(tenant), checkpoints.get(tenant), brought, trust)
+    outside = held_outside(instance, tenant, brought)
     try:
         with output.progress(f"Checking the log of {tenant}") as bar:
             found = require_whole_log(instance.urls.writer, tenant, outside, told=bar.to)
@@ -82,12 +78,30 @@ def _check(instance: Instance, output: Output, tenant: UUID, brought: Sequence[B
             f"  {shown(lies.lie.said())}",
             "  This is where it stopped; what lies behind was not looked at. Keep the database as it is, and compare "
             "it with a backup.",
+            *(
+                [f"  Whether only tiles are wrong: lethe log mend-tiles --account {tenant} --dry-run"]
+                if of_tiles(lies)
+                else []
+            ),
         )
         return False
     except VerificationRefused as refused:
         raise CommandFailed(ExitCode.REFUSED, "checkpoint_refused", str(refused)) from None
     output.answer(_as_object(found), *_sentences(found))
     return True
+
+
+def held_outside(instance: Instance, tenant: UUID, brought: Sequence[Brought] = ()) -> Outside:
+    """What is held against a log. Custody is read before the log: it never has more than was committed."""
+    heads, checkpoints = instance.custody.kept_heads(), instance.custody.kept_checkpoints()
+    authority = instance.timestamp_authority
+    trust = Trust(instance.witnesses.keys, authority.roots_pem if authority is not None else None)
+    return Outside(heads.get(tenant), checkpoints.get(tenant), brought, trust)
+
+
+def of_tiles(lies: LogLies) -> bool:
+    """Whether the lie is about a stored tile, which the events can give again."""
+    return lies.lie.rule == "tile"
 
 
 def _as_object(found: Whole) -> dict[str, Any]:

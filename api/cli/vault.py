@@ -11,7 +11,7 @@ from api.cli.options import DryRunFlag, JsonFlag, confirm, instance_of, settings
 from api.cli.output import Output, counted
 from ledger.application import tenants
 from ledger.backup.gate import look
-from ledger.custody.journal_check import write_journal
+from ledger.custody.journal_check import keep_published, write_journal
 from ledger.errors import GateShut
 from ledger.keys.epochs import Epoch
 from retention.horizon.epoch_facts import tell
@@ -112,6 +112,7 @@ def write_the_journal(
 ) -> None:
     """Write the journal of tombstones again out of the vault's own list, where no copy of it is left.
 
+    What is published of each log is kept beside it again.
     Refused for databases that were restored and not opened again: their list may be older than the journal was.
     """
     output = Output(as_json)
@@ -127,6 +128,7 @@ def write_the_journal(
             output.answer({"dry_run": True, "lines": lines}, f"The journal has {counted(lines, 'line')} now.")
             return
         noted = write_journal(instance.vault_pool, instance.custody)
+        keep_published(instance.services.writer, instance.custody)
         lines = instance.custody.count()
     output.answer(
         {"dry_run": False, "lines": lines, "noted": noted},

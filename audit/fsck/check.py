@@ -29,7 +29,7 @@ from audit.fsck.lies import Lie, LogLies
 from audit.fsck.rows import ROWS_PER_WINDOW, window
 from audit.fsck.shape import require_tables
 from audit.fsck.signers import TOPICS, Signers, read_tables
-from audit.fsck.tiles import StoredTiles
+from audit.fsck.tiles import StoredTiles, TileRule
 from audit.fsck.tree import Tree
 from audit.fsck.versions import Versions
 from audit.verify.errors import NoteMalformed
@@ -96,15 +96,21 @@ class Whole:
 
 
 def require_whole_log(
-    source: Connection[Any] | str, tenant: UUID, outside: Outside | None = None, *, told: Told | None = None
+    source: Connection[Any] | str,
+    tenant: UUID,
+    outside: Outside | None = None,
+    *,
+    told: Told | None = None,
+    tiles: TileRule | None = None,
 ) -> Whole:
     """Everything there is to check about one tenant's log. Raises `LogLies` with the first lie.
 
-    `source` is a connection outside any pipeline, or a URL, whose role may read the log's tables. Raises
-    `VerificationRefused` for a brought checkpoint that cannot be used.
+    `source` is a connection outside any pipeline, or a URL, whose role may read the log's tables. `tiles` says what is
+    done about wrong tiles; without it they are lies. Raises `VerificationRefused` for a brought checkpoint that cannot
+    be used.
     """
     with _connected(source) as connection, Versions() as versions:
-        return _Check(connection, tenant, outside or Outside(), versions, told or _quiet).run()
+        return _Check(connection, tenant, outside or Outside(), versions, told or _quiet, tiles or TileRule()).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +124,19 @@ class _Series:
 
 class _Check:
     def __init__(
-        self, connection: Connection[Any], tenant: UUID, outside: Outside, versions: Versions, told: Told
+        self,
+        connection: Connection[Any],
+        tenant: UUID,
+        outside: Outside,
+        versions: Versions,
+        told: Told,
+        tiles: TileRule,
     ) -> None:
         self._connection = connection
         self._tenant = tenant
         self._outside = outside
         self._told = told
+        self._tiles = tiles
         self._versions = versions
         self._events = Events(tenant, versions, TOPICS)
         self._tree = Tree()
@@ -165,7 +178,7 @@ class _Check:
             if number is None or size is None:
                 raise LogLies(Lie(0, "series", "A series of the log has no number or no size."))
         return [
-            _Series(number, origin, size, signed, StoredTiles(self._connection, self._tenant, number, size))
+            _Series(number, origin, size, signed, self._tiles.of_series(self._connection, self._tenant, number, size))
             for number, origin, size, signed in rows
         ]
 
@@ -228,11 +241,11 @@ class _Check:
             if (one.signed or 0) != one.size:
                 text = "The last checkpoint is not there: tiles were published up to another size."
                 raise LogLies(Lie(one.size, "checkpoint", text, None, f"size {one.size}", f"size {one.signed or 0}"))
-            one.tiles.require_no_other()
         stray = self._connection.execute(SELECT_STRAY, {"tenant": self._tenant}).fetchone()
         if stray is not None:
             what, size = stray
             raise LogLies(Lie(size, "checkpoint", f"{what} of size {size} belongs to nothing that was published."))
+        self._tiles.require_no_other(self._connection, self._tenant)
         tables = read_tables(self._connection, self._tenant)
         later = Signers(
             self._connection, self._tenant

@@ -22,15 +22,22 @@ SELECT_TILES = """
 SELECT number, hashes FROM lethe.log_tile
 WHERE tenant_id = %s AND series = %s AND level = %s AND number BETWEEN %s AND %s ORDER BY number
 """
-# A tile that is not as wide as the size that its series has in the same moment makes it.
-SELECT_ODD = """
-SELECT t.level, t.number, octet_length(t.hashes) FROM lethe.log_series s
-JOIN lethe.log_tile t ON t.tenant_id = s.tenant_id AND t.series = s.series
-WHERE s.tenant_id = %s AND s.series = %s AND (t.level NOT BETWEEN 0 AND 7 OR t.number < 0 OR octet_length(t.hashes)
-    <> 32 * least(256, greatest(0, (s.size >> (8 * least(7, greatest(0, t.level)))) - t.number * 256)))
-ORDER BY t.level, t.number LIMIT 1
+# How many hashes a stored tile has to have at the size that its series has in the same moment; 0 where there is none.
+WITH_WIDTH = """
+SELECT t.ctid, t.series, t.level, t.number, t.hashes, octet_length(t.hashes) AS stored, CASE
+    WHEN t.level NOT BETWEEN 0 AND 7 OR t.number < 0 THEN 0
+    ELSE least(256, greatest(0, (coalesce(s.size, 0) >> (8 * least(7, greatest(0, t.level)))) - t.number * 256))
+END AS width
+FROM lethe.log_tile t LEFT JOIN lethe.log_series s ON s.tenant_id = t.tenant_id AND s.series = t.series
+WHERE t.tenant_id = %s
 """
-SELECT_ROOT = "SELECT root FROM lethe.log_checkpoint WHERE tenant_id = %s AND series = %s AND size = %s"
+SELECT_ODD = f"""
+SELECT series, level, number, stored FROM ({WITH_WIDTH}) AS t WHERE stored <> 32 * width
+ORDER BY series, level, number LIMIT 1
+"""
+SELECT_ROOT = """
+SELECT size, root FROM lethe.log_checkpoint WHERE tenant_id = %s AND series = %s ORDER BY size DESC LIMIT 1
+"""
 
 
 class StoredTiles:
@@ -56,16 +63,6 @@ class StoredTiles:
                 self._compare_one(name, hashes, stored.get(name.number))
                 self.count += 1
 
-    def require_no_other(self) -> None:
-        """Raise `LogLies` for a tile, or a hash in one, where the tree has none."""
-        odd = self._connection.execute(SELECT_ODD, (self._tenant, self._series)).fetchone()
-        if odd is not None:
-            level, number, length = odd
-            text = (
-                f"Tile {number} of level {level} is stored with {length} bytes, which no tile of this tree has there."
-            )
-            raise LogLies(Lie(0, "tile", text))
-
     def _compare_one(self, name: TileName, made: bytes, stored: bytes | None) -> None:
         width = width_at(name.level, name.number, self._size)
         if stored is None or len(stored) < width * HASH_BYTES:
@@ -90,21 +87,22 @@ class StoredTiles:
         if name.level:
             text = f"Tile {name.number} of level {name.level} is not what the tiles below it give, from here on."
             return Lie(position, "tile", text, None, f"hash {expected}", f"hash {found}")
-        if self._was_published(name, stored):
+        if self._was_published(name, stored, position):
             text = "The event is not the one that was published: its row was changed."
             return Lie(position, "entry", text, None, f"leaf {found}", f"leaf {expected}")
         text = "The tile of the published log does not hold the event that stands here."
         return Lie(position, "tile", text, None, f"leaf {expected}", f"leaf {found}")
 
-    def _was_published(self, name: TileName, leaves: bytes) -> bool:
-        """Whether the stored leaves lead to what was made of them: the hash above, or the root that was signed."""
+    def _was_published(self, name: TileName, leaves: bytes, position: int) -> bool:
+        """Whether the stored leaves lead to what was made of them: the hash above, or the root that was signed last,
+        if it covers this position."""
         if len(leaves) == TILE_BYTES:
             above, index = divmod(name.number, TILE_WIDTH)
             parent = self._read(name.level + 1, above, above).get(above, b"")
             return parent[index * HASH_BYTES : (index + 1) * HASH_BYTES] == tile_root(leaves)
-        row = self._connection.execute(SELECT_ROOT, (self._tenant, self._series, self._size)).fetchone()
+        size, root = self._connection.execute(SELECT_ROOT, (self._tenant, self._series)).fetchone() or (0, None)
         try:
-            return row is not None and Tiles(self._tile).root(self._size) == row[0]
+            return position <= size and Tiles(self._tile).root(size) == root
         except TileRefused:
             return False
 
@@ -115,11 +113,31 @@ class StoredTiles:
         wanted = (self._tenant, self._series, level, first, last)
         found: dict[int, bytes] = {}
         for number, hashes in self._connection.execute(SELECT_TILES, wanted, binary=True):
-            if number in found:
-                text = f"Tile {number} of level {level} stands there twice."
-                raise LogLies(Lie(_first(TileName(level, number), 0), "tile", text))
-            found[number] = bytes(hashes or b"")
+            found[number] = self._twice(level, number) if number in found else bytes(hashes or b"")
         return found
+
+    def _twice(self, level: int, number: int) -> bytes:
+        text = f"Tile {number} of level {level} stands there twice."
+        raise LogLies(Lie(_first(TileName(level, number), 0), "tile", text))
+
+
+class TileRule:
+    """What is done about tiles that are not what the rows give: the first one is a lie."""
+
+    def of_series(self, connection: Connection[Any], tenant: UUID, series: int, size: int) -> StoredTiles:
+        """The stored tiles of one series, to be compared."""
+        return StoredTiles(connection, tenant, series, size)
+
+    def require_no_other(self, connection: Connection[Any], tenant: UUID) -> None:
+        """Raise `LogLies` for a tile, or a hash in one, where no tree of any series has any."""
+        odd = connection.execute(SELECT_ODD, (tenant,)).fetchone()
+        if odd is not None:
+            series, level, number, length = odd
+            text = (
+                f"Tile {number} of level {level} of series {series} is stored with {length} bytes, which no tile of "
+                "this log has there."
+            )
+            raise LogLies(Lie(0, "tile", text))
 
 
 def _first(name: TileName, index: int) -> int:

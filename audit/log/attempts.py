@@ -30,7 +30,7 @@ VALUES (%(tenant)s, %(series)s, %(kind)s, %(asked)s, %(outcome)s, %(size)s, %(at
 ON CONFLICT (tenant_id, series, kind, asked) DO UPDATE SET
     outcome = EXCLUDED.outcome, size = EXCLUDED.size, tried_at = EXCLUDED.tried_at, incident = EXCLUDED.incident,
     failing_since = CASE WHEN EXCLUDED.failing_since IS NULL THEN NULL
-                         ELSE coalesce(held.failing_since, EXCLUDED.failing_since) END
+                         ELSE least(held.failing_since, EXCLUDED.failing_since) END
 """
 
 
@@ -54,12 +54,16 @@ class Attempt:
         """Whether it came to nothing."""
         return self.failing_since is not None
 
-    def due_again_at(self) -> datetime:
-        """When to ask again: after a failure later and later, as long again as it has been failing."""
+    def is_due_again(self, now: datetime) -> bool:
+        """Whether to ask again: after a failure later and later, as long again as it has been failing.
+
+        An attempt that lies ahead was made by a clock that was wrong: nobody waits for its time to come.
+        """
         if self.failing_since is None:
-            return self.tried_at
+            return True
         failing_seconds = (self.tried_at - self.failing_since).total_seconds()
-        return self.tried_at + timedelta(seconds=min(max(failing_seconds, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX))
+        pause = timedelta(seconds=min(max(failing_seconds, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX))
+        return not self.tried_at <= now < self.tried_at + pause
 
 
 def attempts(connection: Connection[Any], tenant: UUID, series: int) -> Sequence[Attempt]:

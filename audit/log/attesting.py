@@ -47,7 +47,7 @@ def ask_witnesses(ledger: Ledger, policy: WitnessPolicy, post: Post) -> int:
 def _is_due(last: Attempt | None, checkpoint: PublishedCheckpoint, now: datetime) -> bool:
     if last is None:
         return True
-    return now >= last.due_again_at() if last.failed else last.size < checkpoint.size
+    return last.is_due_again(now) if last.failed else last.size < checkpoint.size
 
 
 def _ask(ledger: Ledger, witness: Witness, last: Attempt | None, checkpoint: PublishedCheckpoint, post: Post) -> bool:

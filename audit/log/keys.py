@@ -8,7 +8,6 @@ that a verifier who knows the old one or the new one is content: that is how a k
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,9 +18,8 @@ from uuid import UUID
 from psycopg import Connection
 
 from audit.log.errors import LogContradiction, LogKeyRefused
+from audit.log.facts import record_facts
 from audit.log.store import LogKey, all_series, log_keys
-from domain.facts import Fact
-from domain.ids import unix_ms, uuid7
 from domain.log import LogKeyOpened, LogKeyRetired, LogSeriesOpened
 from ledger.append import LockedTenant
 from ledger.application import Ledger
@@ -29,7 +27,6 @@ from ledger.custody.kept_checkpoints import KeptCheckpoint
 from ledger.errors import KeyMissing
 from ledger.keys.names import TENANT_HOLDER, KeyName
 from ledger.signing import LOG, note_key, sign_note
-from ledger.streams import next_version
 
 ED25519: Final = b"\x01"
 """The type of a signature in C2SP signed-note."""
@@ -136,7 +133,7 @@ def open_series(ledger: Ledger, house: str, kept: KeptCheckpoint | None) -> bool
         over = [key for key in keys if key.retired_at is None]
         ends = [LogKeyRetired(series=key.series, generation=key.generation, key_id=key.key_id) for key in over]
         fact = _key_fact(ledger, number, origin, generation)
-        _record(ledger, locked, [*ends, opened, fact], SEQUENCER_ACTOR)
+        record_facts(ledger, locked, [*ends, opened, fact], SEQUENCER_ACTOR)
         locked.connection.execute(INSERT_SERIES, (ledger.tenant, number, origin, locked.now))
         for key in over:
             locked.connection.execute(RETIRE_KEY, (locked.now, ledger.tenant, key.generation))
@@ -157,7 +154,7 @@ def rotate(ledger: Ledger, *, actor: str) -> LogKey:
         if len(living(keys, series[-1].series)) >= KEYS_MAX:
             raise LogKeyRefused(f"A log has at most {KEYS_MAX} living keys. Retire one first: lethe log retire KEYID.")
         fact = _key_fact(ledger, series[-1].series, series[-1].origin, generation)
-        _record(ledger, locked, [fact], actor)
+        record_facts(ledger, locked, [fact], actor)
         _insert_key(locked, fact, locked.now)
         return log_keys(locked.connection, ledger.tenant)[-1]
 
@@ -181,7 +178,7 @@ def retire(ledger: Ledger, key: str, *, actor: str) -> LogKey:
                 "verifier key to those who check: lethe log rotate."
             )
         fact = LogKeyRetired(series=found.series, generation=found.generation, key_id=found.key_id)
-        _record(ledger, locked, [fact], actor)
+        record_facts(ledger, locked, [fact], actor)
         locked.connection.execute(RETIRE_KEY, (locked.now, ledger.tenant, found.generation))
         return next(known for known in log_keys(locked.connection, ledger.tenant) if known.key_id == found.key_id)
 
@@ -213,23 +210,3 @@ def _key_fact(ledger: Ledger, series: int, origin: str, generation: int) -> LogK
 def _insert_key(locked: LockedTenant, fact: LogKeyOpened, now: datetime) -> None:
     values = (locked.tenant, fact.generation, fact.series, fact.key_id, fact.verifier_key, now)
     locked.connection.execute(INSERT_KEY, values)
-
-
-def _record(ledger: Ledger, locked: LockedTenant, facts: Sequence[Fact], actor: str) -> None:
-    """Write these facts into the account's stream."""
-    version = next_version(locked.connection, ledger.tenant, ledger.tenant)
-    command = UUID(bytes=os.urandom(16), version=4)
-    drafts = []
-    for number, fact in enumerate(facts, version):
-        headed = fact.model_copy(
-            update={
-                "originator_id": ledger.tenant,
-                "originator_version": number,
-                "event_id": uuid7(unix_ms(locked.now), os.urandom(10)),
-                "occurred_at": locked.now,
-                "actor": actor,
-                "command": command,
-            }
-        )
-        drafts.append((ledger.sealing.draft(headed), number))
-    locked.record(drafts, restricts=False)

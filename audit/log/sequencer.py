@@ -38,6 +38,7 @@ from domain.merkle import HASH_BYTES
 from ledger.application import Ledger
 from ledger.connections import Pool
 from ledger.custody.journal import Custody
+from ledger.custody.journal_check import is_behind
 from ledger.custody.kept_checkpoints import KeptCheckpoint
 from ledger.errors import GateShut, LedgerError, Unavailable
 from ledger.log_tree import LEAVES_PER_READ, leaf_hashes, sections, tile_reader
@@ -360,11 +361,16 @@ def _stored_tree(connection: Connection[Any], state: _State) -> GrowingTree:
 
 
 def _require_not_behind(state: _State, kept: KeptCheckpoint) -> None:
-    """What was signed last is of this series, and the log reaches it."""
+    """What was signed last is of this series, the log reaches it, and custody knows of it."""
     if kept.series > state.series or (kept.series == state.series and (kept.abandoned or kept.size > state.head)):
         raise LogContradiction(
             f"The log {state.origin} ends at {state.head} events, and {kept.size} were signed (series {kept.series}): "
             f"it was brought back to an older state. {_LOOK}"
+        )
+    if is_behind(kept, state.series, state.size):
+        raise LogContradiction(
+            f"Of the log {state.origin}, {state.size} events are published, and custody keeps {kept.size}: its folders "
+            "were put back to an older state. Nothing is published until they are up to date. See: lethe doctor."
         )
     if kept.series < state.series and not kept.abandoned:
         raise LogContradiction(

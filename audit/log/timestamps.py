@@ -126,12 +126,14 @@ class Stamping:
         tenant, series = checkpoint.tenant, checkpoint.series
         last = self._last_attempt(connection, checkpoint)
         if last is not None and last.failed:
-            return now >= last.due_again_at()
+            return last.is_due_again(now)
         row = connection.execute(SELECT_LAST_STAMP, (tenant, series, self.authority.url)).fetchone()
         if row is None or last is None:
             return True
-        if row[0] >= checkpoint.size or now < last.tried_at + STAMP_AGAIN_AFTER:
+        if row[0] >= checkpoint.size or last.tried_at <= now < last.tried_at + STAMP_AGAIN_AFTER:
             return False
+        if now < last.tried_at:  # By a clock that was ahead.
+            return True
         return now >= last.tried_at + STAMP_EVERY or self._destroyed_since(connection, checkpoint, row[0])
 
     def _last_attempt(self, connection: Connection[Any], checkpoint: PublishedCheckpoint) -> Attempt | None:

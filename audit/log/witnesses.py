@@ -35,8 +35,8 @@ ANSWER_BYTES_MAX: Final = 64 * 1024
 TRIES_MAX: Final = 3
 """Who needs it: another worker may have shown the witness another checkpoint between two tries of ours."""
 
-AHEAD_MAX: Final = timedelta(minutes=10)
-"""How far a witness's clock may be before ours."""
+APART_MAX: Final = timedelta(minutes=10)
+"""How far a witness's clock may be from ours: no cosignature is of the future, or older than its checkpoint."""
 
 ConsistencyProof = Callable[[int], Sequence[bytes]]
 """The proof from an older size of this log to the checkpoint's."""
@@ -112,7 +112,8 @@ def _cosignature(witness: Witness, checkpoint: PublishedCheckpoint, answer: Answ
     if len(ours) != 1:
         raise WitnessRefused(f"{key.name} did not answer with one cosignature of the key that is configured for it.")
     seconds = cosigned_seconds(ours[0].signature[:TIME_BYTES])
-    if not 0 < seconds <= (now + AHEAD_MAX).timestamp():
+    first, last = min(checkpoint.published_at, now) - APART_MAX, now + APART_MAX
+    if not max(1.0, first.timestamp()) <= seconds <= last.timestamp():
         raise WitnessRefused(f"{key.name} cosigned at a time that is not near. One of the two clocks is wrong.")
     line = ours[0].line().decode().removesuffix("\n")
     return Cosignature(str(key), line, datetime.fromtimestamp(seconds, UTC))

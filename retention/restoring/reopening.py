@@ -38,7 +38,13 @@ from ledger.backup.gate import OPEN, GateState, LogBehind, heads_of, look, repla
 from ledger.backup.restoring import SHUT
 from ledger.connections import Pool
 from ledger.custody.journal import Custody
-from ledger.custody.journal_check import lost_behind_gate, require_journal, write_journal
+from ledger.custody.journal_check import (
+    keep_published,
+    lost_behind_gate,
+    require_current,
+    require_journal,
+    write_journal,
+)
 from ledger.errors import JournalLost, KeyMissing, LedgerError, TamperError
 from ledger.keys.keyring import LINK
 from ledger.keys.names import FOR_EVER, TENANT_HOLDER, KeyName
@@ -120,6 +126,7 @@ class Gatekeeper:
         self.custody.abandon_checkpoints(lost)
         if without is not None:
             write_journal(self.vault.pool, self.custody)  # What is known of it, or no process starts.
+            keep_published(self.writer, self.custody)
         for pool in (self.writer, self.vault.pool):
             with pool.transaction() as connection:
                 connection.execute(OPEN)
@@ -139,8 +146,10 @@ class Gatekeeper:
     def _journal_lost(self, state: GateState) -> str | None:
         """What says that the journal was lost; behind an open gate only what every process asks."""
         if state.shut:
-            return lost_behind_gate(self.vault.pool, self.custody, holds_events=bool(tenants(self.writer)))
+            holds_events = bool(tenants(self.writer))
+            return lost_behind_gate(self.writer, self.vault.pool, self.custody, holds_events=holds_events)
         require_journal(self.vault.pool, self.custody)
+        require_current(self.writer, self.custody)
         return None
 
     def _set_aside(self, reason: str | None) -> SettingAside:

@@ -30,9 +30,10 @@ from audit.log.entry_bundles import entry_bundle
 from audit.log.errors import LogContradiction, TileMissing
 from audit.log.reading import reading
 from audit.log.served import served
-from audit.log.store import tile
-from audit.verify.errors import TileRefused
-from audit.verify.tiles import ENTRIES, TILE_WIDTH, TileName, width_at
+from audit.log.store import PublishedCheckpoint, tile_reader
+from audit.verify.errors import TileRefused, VerificationRefused
+from audit.verify.merkle import HASH_BYTES
+from audit.verify.tiles import ENTRIES, TILE_WIDTH, ProvenTiles, TileName, width_at
 
 CHECKPOINT: Final = "text/plain; charset=utf-8"
 OCTETS: Final = "application/octet-stream"
@@ -42,6 +43,7 @@ FULL_TILE_SECONDS: Final = 31_536_000
 AUDITORS: Final = frozenset({AUDITOR})
 
 _TENANT: Final = re.compile(r"[0-9a-f]{32}")
+_HYPHENATED: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SERIES: Final = re.compile(r"[1-9][0-9]{0,4}")
 SERIES_MAX: Final = 32_767
 """Who needs it: the column that holds the number; no log was ever lost so often."""
@@ -104,6 +106,8 @@ def _place(request: Request) -> tuple[UUID, int, TileName | None]:
     """Which log, which series, and which tile: every number has one spelling, and all others are not there."""
     asked = request.path_params
     series = asked.get("series", "1")
+    if _HYPHENATED.fullmatch(asked["tenant"]):
+        raise RequestRefused(NOT_FOUND, "A log is named by its account's id in 32 hex digits, without hyphens.")
     if not _TENANT.fullmatch(asked["tenant"]) or not _SERIES.fullmatch(series) or int(series) > SERIES_MAX:
         raise _nothing()
     if "series" in asked and series == "1":  # The first series has no number in its origin.
@@ -130,18 +134,22 @@ def _tile(instance: Instance, tenant: UUID, series: int, name: TileName | None) 
         found = served(connection, tenant, instance.witnesses, series=series)
         if found is None or name.width > width_at(name.level, name.number, found.checkpoint.size):
             raise _nothing()
-        content = _content(connection, tenant, series, name)
+        content = _content(connection, found.checkpoint, name)
     public = instance.settings.log_public and name.level != ENTRIES
     return Response(content, headers={"Content-Type": OCTETS, "Cache-Control": _caching(name, public=public)})
 
 
-def _content(connection: Connection[Any], tenant: UUID, series: int, name: TileName) -> bytes:
+def _content(connection: Connection[Any], checkpoint: PublishedCheckpoint, name: TileName) -> bytes:
+    """A tile, or the entries under one, after it was seen to lead to the signed root: caches would keep a false one."""
+    tenant, series = checkpoint.tenant, checkpoint.series
+    proven = ProvenTiles(tile_reader(connection, tenant, series=series), checkpoint.size, checkpoint.root)
+    try:
+        hashes = proven.tile(0 if name.level == ENTRIES else name.level, name.number)
+    except (TileMissing, VerificationRefused) as refused:
+        raise LogContradiction(f"{name.path()} is not what was published. {refused} Run: lethe fsck") from None
     if name.level == ENTRIES:
         return entry_bundle(connection, tenant, name.number, name.width, series=series)
-    try:
-        return tile(connection, tenant, name.level, name.number, name.width, series=series)
-    except TileMissing:
-        raise LogContradiction(f"{name.path()} was published and is not there. Run: lethe fsck") from None
+    return hashes[: name.width * HASH_BYTES]
 
 
 def _caching(name: TileName, *, public: bool) -> str:
