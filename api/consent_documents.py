@@ -11,9 +11,11 @@ from uuid import UUID
 import orjson
 
 from api.bootstrap import Instance
-from api.processing import record_of
+from api.processing import surroundings
 from audit.consents.acts import EXPORT_KINDS, words_of
 from audit.consents.documents import Surroundings, consent_receipt, consent_records
+from audit.records.record import records_of_processing
+from domain.access import rounded_up
 from domain.law import rules_on
 from ledger.application import Ledger
 
@@ -51,7 +53,7 @@ def consent_document(
     """
     words = words_of(ledger, email, purpose=purpose, opened=opened)
     country = ledger.account().country
-    processing = record_of(instance, ledger, observing=False, actor=actor)
+    processing = records_of_processing(ledger, surroundings(instance), observing=False)
     gdpr = rules_on(processing.as_of.on).regime_of(country).name == GDPR_REGIME
     around = Surroundings(processing, country, gdpr)
     if kind == "receipt":
@@ -68,5 +70,5 @@ def consent_document(
         words.person, called, "one person", entries=acts, opened=words.opened, actor=actor, digest=digest
     )
     if words.opened:
-        ledger.record_view(called, subject=None, parts_opened=words.opened, actor=actor)
+        ledger.record_view(called, subject=None, parts_opened=rounded_up(words.opened), actor=actor)
     return ConsentDocument(content, len(words.said), acts, words.opened, digest)

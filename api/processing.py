@@ -48,15 +48,13 @@ def record_of(
     *,
     as_of: date | None = None,
     meaning: Meaning = "recorded",
-    observing: bool = True,
     actor: str,
 ) -> RecordsOfProcessing:
     """The record of an account as of the end of a day; where it names a natural person, that is recorded (I8).
 
-    Without `observing` it holds what was declared only. Raises `RecordRefused`.
+    Raises `RecordRefused`.
     """
-    around = surroundings(instance)
-    made = records_of_processing(ledger, around, as_of=as_of, meaning=meaning, observing=observing)
+    made = records_of_processing(ledger, surroundings(instance), as_of=as_of, meaning=meaning)
     persons = sum(party.person is not None for party in made.parties)
     if persons:
         ledger.record_view(WHAT, subject=None, parts_opened=persons, actor=actor)

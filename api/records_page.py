@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audit.records.as_pdf import AS_CARDS, TOLD_ELSEWHERE
 from audit.records.model import RecordsOfProcessing
-from audit.records.tables import MEANINGS, tables_of, text_of
+from audit.records.table_shape import text_of
+from audit.records.tables import MEANINGS, tables_of
 
 STYLE: Final = (resources.files("api") / "static" / "records.css").read_text(encoding="utf-8")
 CONTENT_POLICY: Final = (

@@ -1,7 +1,8 @@
 """The W3C Data Privacy Vocabulary (DPV 2) as JSON-LD: the context that every document of ours carries inside itself.
 
 No context is fetched from anywhere: a document can be read without a network, and nobody learns that it is. Prefixes
-are those of the DPV guides. A term that names a thing is typed as an IRI; words stay text.
+are those of the DPV guides. A term that names a thing is typed as an IRI; words stay text, and where DCMI wants a thing
+and we have words, the term is one of ours. `tests/audit/rdf.py` lists each term with where it is published.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from domain.countries import ASSIGNED
+
 PREFIXES: Final[dict[str, str]] = {
     "dpv": "https://w3id.org/dpv#",
     "pd": "https://w3id.org/dpv/pd#",
     "loc": "https://w3id.org/dpv/loc#",
+    "legal-eu": "https://w3id.org/dpv/legal/eu#",
     "eu-gdpr": "https://w3id.org/dpv/legal/eu/gdpr#",
     "dct": "http://purl.org/dc/terms/",
     "skos": "http://www.w3.org/2004/02/skos/core#",
@@ -36,15 +40,18 @@ PERSONAL_DATA: Final[dict[str, tuple[str, ...]]] = {
 }
 """What DPV calls the retention classes; any other is personal data and no more."""
 
+GDPR: Final = "legal-eu:law-GDPR"
+"""The Regulation. The guides of DPV say `eu-gdpr:GDPR`, which no published vocabulary defines."""
+
 IRIS: Final = (
-    *("dct:conformsTo", "dct:publisher", "dct:creator", "dct:isPartOf", "skos:broader", "schema:recipient"),
-    *("dpv:hasDataSubject", "dpv:hasDataController", "dpv:hasDataProcessor", "dpv:hasJointDataControllers"),
+    *("dct:conformsTo", "dct:publisher", "skos:broader", "schema:recipient"),
+    *("dpv:hasDataSubject", "dpv:hasDataController", "dpv:hasDataProcessor"),
     *("dpv:hasRepresentative", "dpv:hasDataProtectionOfficer", "dpv:hasRecipient", "dpv:hasJurisdiction"),
     *("dpv:hasLocation", "dpv:hasApplicableLaw", "dpv:hasLegalBasis", "dpv:hasPurpose", "dpv:hasPersonalData"),
     *("dpv:hasProcessing", "dpv:hasProcess", "dpv:hasNotice", "dpv:hasRight", "dpv:hasConsentControl"),
     *("dpv:hasConsentStatus", "dpv:hasEntity", "dpv:hasStorageCondition", "dpv:isIndicatedBy", "dpv:hasDataSource"),
-    *("dpv:hasTechnicalOrganisationalMeasure", "dpv:hasApplicability", "dpv:hasRecordOfActivity", "dpv:hasNecessity"),
-    *("dpv:hasThirdCountry", "dpv:hasCountry"),
+    *("dpv:hasTechnicalOrganisationalMeasure", "dpv:hasApplicability", "dpv:hasRecordOfActivity"),
+    "dpv:hasThirdCountry",
 )
 """Properties whose values are things: a text there is an IRI, or a prefixed name of one."""
 
@@ -61,6 +68,11 @@ def context() -> dict[str, Any]:
     typed |= {name: {"@id": name, "@type": "xsd:dateTime"} for name in TIMES}
     typed |= {name: {"@id": name, "@type": "@json"} for name in DATA}
     return {"@version": 1.1, **PREFIXES, **typed}
+
+
+def place(country: str) -> str | dict[str, Any]:
+    """A country; DPV knows those of ISO 3166-1, any other is described by its code."""
+    return f"loc:{country}" if country in ASSIGNED else {"@type": "dpv:Country", "dct:identifier": country}
 
 
 def urn(value: UUID) -> str:

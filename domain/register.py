@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import ClassVar, Final, Literal
 
 from pydantic import Field
@@ -272,6 +272,18 @@ def retire(register: Register, kind: Kind, key: str, reason: str) -> list[Fact]:
     return [EntryRetired(kind=kind, key=key, reason=reason)]
 
 
+def require_in_order(register: Register, facts: Iterable[Fact]) -> None:
+    """Nothing ended before the day on which it was declared. `facts` have their days. Raises `RegisterRefused`."""
+    for fact in facts:
+        if isinstance(fact, EntryRetired):
+            held = _named(register, fact)
+            begun = None if held is None else held.declared_at.astimezone(UTC).date()
+            if begun is not None and fact.occurred_at.astimezone(UTC).date() < begun:
+                said = f"The {fact.kind} {fact.key} is declared since {begun}, and cannot have ended before that day."
+                raise RegisterRefused("before_it_began", said)
+        register = evolve(register, fact)
+
+
 def in_turn(decisions: Iterable[Decide]) -> Decide:
     """Several decisions as one: each sees what those before it came to. Raises `RegisterRefused`."""
 
@@ -302,10 +314,14 @@ def evolve(register: Register, fact: Fact) -> Register:
             by_hand=fact.source is None,
         )
     elif isinstance(fact, EntryRetired):
-        found = next(((of, key) for of, key in entries if (of, key) == (fact.kind, fact.key)), None)
-        if found is not None:
-            entries[found] = replace(entries[found], retired_at=fact.occurred_at, ending=fact.reason)
+        held = _named(register, fact)
+        if held is not None:
+            entries[held.kind, held.key] = replace(held, retired_at=fact.occurred_at, ending=fact.reason)
     return Register(entries, version)
+
+
+def _named(register: Register, fact: EntryRetired) -> Entry | None:
+    return next((held for (of, key), held in register.entries.items() if (of, key) == (fact.kind, fact.key)), None)
 
 
 def fold(facts: Iterable[Fact], register: Register = NOTHING) -> Register:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from domain.category import MEANINGS
+from domain.countries import COUNTRIES
 from domain.personal import RETENTION_CLASSES, Personal
 from domain.register import DECLARED, KINDS, Kind, RegisterFact, RegisterRefused, SafeguardStated
 from domain.time_limit import InvalidTimeLimit, TimeLimit
 
 KEY_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 SEEN_PATTERN: Final = re.compile(r"[a-z_]{1,20}:[A-Za-z0-9_.:*-]{1,60}", re.ASCII)
-COUNTRY_PATTERN: Final = re.compile(r"[A-Z]{2}", re.ASCII)
 SHA256_PATTERN: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 CLAUSE_PATTERN: Final = re.compile(r"[A-Za-z0-9][\w .,&()/§-]{0,59}")
 
@@ -224,6 +224,16 @@ def _all_matching(pattern: re.Pattern[str], said: str) -> Check:
     return check
 
 
+def _country(name: str, value: Any) -> str:
+    if not isinstance(value, str) or value not in COUNTRIES:
+        raise _wrong(name, "bad_code", "is a country as two capital letters (ISO 3166-1), such as GB or GR.")
+    return value
+
+
+def _countries(name: str, value: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_country(name, item) for item in _list(name, value)))
+
+
 def _by_category(one: Check) -> Check:
     def check(name: str, value: Any) -> dict[str, str]:
         if not isinstance(value, Mapping) or len(value) > ITEMS_MAX:
@@ -242,8 +252,6 @@ def _limit(name: str, value: Any) -> str:
 
 _KEY = _matching(KEY_PATTERN, "up to 64 lower-case letters, digits and -, beginning with a letter")
 _KEYS = _all_matching(KEY_PATTERN, "a list of keys of the register")
-_COUNTRY = _matching(COUNTRY_PATTERN, "a country as two capital letters (ISO 3166-1)")
-_COUNTRIES = _all_matching(COUNTRY_PATTERN, "a list of countries as two capital letters (ISO 3166-1)")
 _SHA256 = _matching(SHA256_PATTERN, "a SHA-256 as 64 lower-case hexadecimal digits")
 _NAME, _WORDS = _text(NAME_CHARACTERS_MAX), _text(WORDS_CHARACTERS_MAX)
 
@@ -269,7 +277,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {
         "recipient_kind": _one_of(RECIPIENT_KINDS),
         "name": _NAME,
         "category": _NAME,
-        "countries": _COUNTRIES,
+        "countries": _countries,
         "safeguards": _KEYS,
         "agreement_sha256": _SHA256,
         "seen_as": _all_matching(SEEN_PATTERN, "a list of codes such as sender:*, export:person or feed:suppressions"),
@@ -280,7 +288,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {
         "key": _KEY,
         "mechanism": _one_of(MECHANISMS),
         "name": _NAME,
-        "countries": _COUNTRIES,
+        "countries": _countries,
         "document_sha256": _SHA256,
         "where": _WORDS,
         "note": _WORDS,
@@ -294,7 +302,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {
         "email": _NAME,
         "phone": _NAME,
         "website": _NAME,
-        "country": _COUNTRY,
+        "country": _country,
         "note": _WORDS,
     },
 }

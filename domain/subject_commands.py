@@ -224,6 +224,8 @@ def _consent(
     purpose = scopes.checked_purpose(command.purpose)
     if not CHANNEL_PATTERN.fullmatch(command.channel):
         raise CommandRefused("unknown_channel", "A channel is a short lower-case name, such as email.")
+    if command.basis != CONSENT and command.basis not in PERMISSION_BASES:
+        raise CommandRefused("unknown_basis", f"Known bases are {', '.join((CONSENT, *sorted(PERMISSION_BASES)))}.")
     evidence = command.evidence or {}
     occurred_at = command.occurred_at or now
     if command.action == "grant" and command.basis in PERMISSION_BASES:

@@ -19,7 +19,7 @@ from psycopg import Connection
 
 from domain.facts import Fact
 from domain.ids import unix_ms, uuid7, uuid7_bytes
-from domain.register import NOTHING, Decide, Register, RegisterRefused, fold
+from domain.register import NOTHING, Decide, Register, RegisterRefused, fold, require_in_order
 from ledger.append import LockedTenant
 from ledger.desk import Desk, DeskTools
 from ledger.recorder import ReaderPool, ledger_event
@@ -96,6 +96,7 @@ class RegisterDesk(Desk):
                 before(locked)
             held = self._read(locked.connection)
             facts = self._headed(decide(held), held.version, locked.now, since, actor)
+            require_in_order(held, facts)
             locked.record([(self._mapper.draft(fact), fact.originator_version) for fact in facts], restricts=False)
             changed = Changed(_bounded(fold(facts, held), held), tuple(facts))
             if also is not None:

@@ -45,9 +45,13 @@ WHERE tenant_id = %s AND generation = %s AND (topic, category, code, recorded_on
     WHERE tenant_id = %s AND generation = %s LIMIT %s
 )
 """
-# One statement, so that the counts and the position they are current to come from one snapshot.
+# One statement, so that the counts and the position they are current to come from one snapshot. What was put aside was
+# not counted, so the counts are whole up to the first such event only.
 SELECT_COUNTS = """
-SELECT t.position, c.topic, c.category, c.code, c.count, c.first_on, c.last_on FROM lethe_read.tracking t
+SELECT least(t.position, (
+    SELECT min(p.position) - 1 FROM lethe_read.parked_event p
+    WHERE p.tenant_id = t.tenant_id AND p.projection = t.projection AND p.generation = t.generation
+)), c.topic, c.category, c.code, c.count, c.first_on, c.last_on FROM lethe_read.tracking t
 LEFT JOIN LATERAL (
     SELECT topic, category, code, sum(count)::bigint AS count, min(occurred_on) AS first_on, max(occurred_on) AS last_on
     FROM lethe_read.observed_count
@@ -101,7 +105,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What was seen by the end of a day, as far as the log was counted: up to `position`."""
+    """What was seen by the end of a day, as far as the log was counted: without a gap up to `position`."""
 
     position: int
     seen: tuple[Seen, ...]

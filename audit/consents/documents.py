@@ -11,13 +11,13 @@ digest which the log keeps of it cannot be met by guessing at what it says.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from audit.consents.acts import ConsentAct, PersonsWords, Said
-from audit.dpv import context, moment, not_available, urn, without_none
+from audit.dpv import GDPR, context, moment, not_available, place, urn, without_none
 from audit.records.as_jsonld import RecordNodes
 from audit.records.model import Party, RecordsOfProcessing
 from domain.personal import Erased, Unopened
@@ -102,11 +102,11 @@ class _Maker:
         ]
 
     def record(self, said: Said) -> dict[str, Any]:
-        """One record. Its id is that of the first act, which is the same whenever the record is made."""
+        """One record. Its id is made from the first act's, so that it is the same whenever the record is made."""
         first, last = said.acts[0].fact, said.acts[-1].fact
         notices = _notices(said)
         node = {
-            "@id": urn(first.event_id),
+            "@id": f"{urn(first.event_id)}#record",
             "@type": "dpv:ConsentRecord",
             "dct:identifier": str(first.event_id),
             "dct:conformsTo": _schema("record", self._around),
@@ -120,14 +120,14 @@ class _Maker:
             "dpv:hasDataController": self.controllers(),
             "dpv:hasDataProcessor": self._nodes.parties("processor"),
             "dpv:hasJurisdiction": self._jurisdiction(),
-            "dpv:hasApplicableLaw": "eu-gdpr:GDPR" if self._around.gdpr else None,
+            "dpv:hasApplicableLaw": GDPR if self._around.gdpr else None,
             "dpv:hasLegalBasis": self._basis,
             "dpv:hasNotice": list({notice["@id"]: notice for notice in notices.values()}.values()),
             "dpv:hasProcess": self._process(said),
             "dpv:hasConsentControl": self._withdrawing(),
             "dpv:hasRight": self._rights(),
             "dpv:hasEntity": list(self._entities()),
-            "dpv:hasConsentStatus": list(self._statuses(said, notices)),
+            "dpv:hasConsentStatus": self._statuses(said, notices),
             "lethe:allowedNow": said.now.allowed,
             "lethe:ruleNow": said.now.rule,
         }
@@ -142,7 +142,7 @@ class _Maker:
 
     def _jurisdiction(self) -> Any:
         country = self._around.country
-        return f"loc:{country}" if country else not_available(NO_COUNTRY)
+        return place(country) if country else not_available(NO_COUNTRY)
 
     def _process(self, said: Said) -> dict[str, Any]:
         purpose = {
@@ -192,8 +192,11 @@ class _Maker:
         ]
 
     def _entities(self) -> Iterator[dict[str, Any]]:
-        """Who stands in the record: controllers, processors, their officers, and every recipient that it names."""
-        parties = self._processing.parties
+        """Who stands in the record: controllers, processors, their officers, and every recipient that it names.
+
+        Natural persons who act for them do not: a receipt is for somebody else (GDPR Art. 15(4)).
+        """
+        parties = [replace(party, person=None) for party in self._processing.parties]
         yield from (_reachable(self._nodes.party(party)) for party in parties)
         if not any(_decides(party) for party in parties):
             name = self._processing.account_name
@@ -202,15 +205,24 @@ class _Maker:
         named = {recipient.key: recipient for activity in self._activities for recipient in activity.recipients}
         yield from (_reachable(self._nodes.recipient(recipient)) for recipient in named.values())
 
-    def _statuses(self, said: Said, notices: Mapping[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _statuses(self, said: Said, notices: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
+        """The acts in the order of the log, which a graph does not keep: the one that the rules go by is marked."""
+        made, in_force = [], None
         given = spoken = False
         for act in said.acts:
             asked = isinstance(act.fact, ConsentRequested)
             node = self._status(act, renewed=given) | {"dpv:hasNotice": notices[act.position]["@id"]}
-            # Who is asked again after they have spoken has taken nothing back by that.
-            yield node | {"lethe:withoutEffect": SAID_ALREADY} if asked and spoken else node
+            made.append(node)
+            if asked and spoken:
+                # Who is asked again after they have spoken has taken nothing back by that.
+                node["lethe:withoutEffect"] = SAID_ALREADY
+            elif act.counts:
+                in_force = node
             if act.counts and not asked:
                 given, spoken = isinstance(act.fact, ConsentGranted), True
+        if in_force is not None:
+            in_force["lethe:inForce"] = True
+        return made
 
     def _status(self, act: ConsentAct, *, renewed: bool) -> dict[str, Any]:
         fact = act.fact
@@ -295,7 +307,7 @@ def _notice(act: ConsentAct) -> dict[str, Any]:
     evidence = act.evidence
     if isinstance(evidence, Mapping) and (evidence.get("notice_version") or evidence.get("wording")):
         version, wording = evidence.get("notice_version"), evidence.get("wording")
-        return without_none(node | {"dct:hasVersion": version, "dct:description": wording})
+        return without_none(node | {"schema:version": version, "dct:description": wording})
     return not_available(NO_NOTICE if isinstance(evidence, Mapping) else _why_not(evidence), **node)
 
 

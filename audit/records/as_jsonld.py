@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any, Final
 
-from audit.dpv import PERSONAL_DATA, context, moment, not_available, urn, without_none
+from audit.dpv import GDPR, PERSONAL_DATA, context, moment, not_available, place, urn, without_none
 from audit.records.model import (
     Activity,
     Coded,
@@ -69,7 +69,7 @@ def record_jsonld(record: RecordsOfProcessing) -> dict[str, Any]:
             "lethe:position": record.position,
             "lethe:policy": f"{record.pack} {record.pack_version}",
             "dct:publisher": maker.parties("processor" if record.operator else "controller"),
-            "dpv:hasApplicableLaw": "eu-gdpr:GDPR",
+            "dpv:hasApplicableLaw": GDPR,
             "dpv:hasEntity": [
                 *(maker.party(party) for party in record.parties),
                 *(maker.recipient(recipient) for recipient in maker.every_recipient()),
@@ -112,7 +112,7 @@ class RecordNodes:
             "schema:employee": party.person,
             "dpv:hasAddress": party.address,
             "schema:contactPoint": _contact(party),
-            "dpv:hasJurisdiction": _country(party.country),
+            "dpv:hasJurisdiction": place(party.country) if party.country else None,
             "dpv:hasRepresentative": self.parties(_representative_of(party.role)) if acting else None,
             "dpv:hasDataProtectionOfficer": self.parties(_officer_of(party.role)) if acting else None,
         }
@@ -124,11 +124,11 @@ class RecordNodes:
             "@id": self.iri("recipient", recipient.key),
             "@type": ["dpv:Recipient", RECIPIENT_TYPES.get(recipient.kind.code, "dpv:ThirdParty")],
             "dct:identifier": recipient.key,
-            "dct:type": recipient.kind.words,
+            "lethe:kind": recipient.kind.words,
             "dpv:hasName": recipient.name,
             "dct:description": recipient.category,
-            "dpv:hasLocation": [f"loc:{country}" for country in recipient.countries],
-            "dpv:hasThirdCountry": [f"loc:{country}" for country in recipient.third_countries],
+            "dpv:hasLocation": [place(country) for country in recipient.countries],
+            "dpv:hasThirdCountry": [place(country) for country in recipient.third_countries],
         }
         return without_none(node | (not_available(ERASED) if recipient.erased else {}))
 
@@ -138,11 +138,11 @@ class RecordNodes:
             "@id": self.iri("safeguard", safeguard.key),
             "@type": "dpv:SafeguardForDataTransfer",
             "dct:identifier": safeguard.key,
-            "dct:type": safeguard.mechanism.words,
+            "lethe:kind": safeguard.mechanism.words,
             "dct:title": safeguard.title,
-            "dpv:hasThirdCountry": [f"loc:{country}" for country in safeguard.countries],
+            "dpv:hasThirdCountry": [place(country) for country in safeguard.countries],
             "lethe:documentSha256": safeguard.document_sha256,
-            "dct:provenance": safeguard.where,
+            "lethe:copyFrom": safeguard.where,
         }
         return without_none(node | (not_available(ERASED) if safeguard.erased else {}))
 
@@ -157,7 +157,7 @@ class RecordNodes:
             "lethe:declaredOn": activity.declared_on.isoformat(),
             "lethe:changedOn": activity.changed_on.isoformat(),
             "lethe:retiredOn": activity.retired_on.isoformat() if activity.retired_on else None,
-            "dct:source": activity.source,
+            "lethe:wordsFrom": activity.source,
             "rdfs:comment": activity.note,
             "dpv:hasDataController": self.parties("controller", "joint_controller"),
             "dpv:hasDataProcessor": self.parties("processor") if activity.role == "processor" else None,
@@ -177,7 +177,7 @@ class RecordNodes:
         node = {
             "@type": "dpv:Transfer",
             "dpv:hasRecipient": self.iri("recipient", transfer.recipient),
-            "dpv:hasThirdCountry": f"loc:{transfer.country}",
+            "dpv:hasThirdCountry": place(transfer.country),
         }
         if transfer.mechanism is None:
             return node | {"dpv:hasLegalBasis": not_available("No safeguard is declared for this transfer.")}
@@ -186,7 +186,7 @@ class RecordNodes:
             "dct:identifier": transfer.safeguard,
             "dct:title": transfer.title or transfer.mechanism.words,
             "lethe:documentSha256": transfer.document_sha256,
-            "dct:provenance": transfer.where,
+            "lethe:copyFrom": transfer.where,
         }
         return node | {"dpv:hasLegalBasis": without_none(basis)}
 
@@ -203,10 +203,6 @@ def _representative_of(role: PartyRole) -> PartyRole:
 
 def _officer_of(role: PartyRole) -> PartyRole:
     return "controller_dpo" if role == "controller" else "processor_dpo"
-
-
-def _country(country: str | None) -> str | None:
-    return f"loc:{country}" if country else None
 
 
 def _subject(subject: Coded) -> dict[str, Any]:

@@ -17,12 +17,16 @@ from xlsxwriter.worksheet import Worksheet
 
 from audit.records.as_csv import title_of
 from audit.records.model import RecordsOfProcessing
-from audit.records.tables import Cell, Table, tables_of, text_of
+from audit.records.table_shape import Cell, Table, text_of
+from audit.records.tables import tables_of
 
 CELL_CHARACTERS_MAX: Final = 32_000
 """Who needs it: a cell of a spreadsheet holds 32,767 characters; longer ones are cut and say so."""
 
 SHEET_NAME_CHARACTERS_MAX: Final = 31
+FIRST_DAY: Final = date(1900, 3, 1)
+"""From here on all spreadsheets agree on days (one of them knows a 29 February 1900); earlier ones stand as text."""
+
 LINE_POINTS: Final = 13.0
 ROW_POINTS_MAX: Final = 400.0
 """Spreadsheets take a little more; a longer text is read in its own cell."""
@@ -114,7 +118,7 @@ def _write(sheet: Worksheet, row: int, at: int, cell: Cell, styles: _Styles) -> 
         sheet.write_number(row, at, cell, styles.number)
     elif isinstance(cell, datetime):
         sheet.write_datetime(row, at, _naive(cell), styles.moment)
-    elif isinstance(cell, date):
+    elif isinstance(cell, date) and cell >= FIRST_DAY:
         sheet.write_datetime(row, at, cell, styles.day)
     else:
         sheet.write_string(row, at, fitting(text_of(cell, between="\n")), styles.text)

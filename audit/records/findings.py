@@ -85,8 +85,8 @@ FINDINGS: Final[Mapping[str, tuple[Severity, str, str]]] = {
     "no_lawful_basis": ("note", "An activity names no lawful basis.", "Art. 30 does not ask for it; Art. 13 does."),
     "not_counted": (
         "note",
-        "The log goes on behind what was counted for this record.",
-        "Is a worker running? The rest is counted within seconds of its start.",
+        "The log goes on behind what was counted for this record, or an event of it was put aside.",
+        "Is a worker running? The rest is counted within seconds of its start. What was put aside: lethe doctor.",
     ),
     "keys_not_told": (
         "note",
@@ -105,6 +105,11 @@ class Compared:
     observed: Observed
     living: Living | None
     position: int
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether everything that the record takes in was counted."""
+        return self.observed.counted_to >= self.position
 
 
 def find(compared: Compared) -> tuple[Finding, ...]:
@@ -201,6 +206,8 @@ def _of_categories(compared: Compared) -> Iterator[Finding]:
         else:
             said = f"{activity.key} ended on {activity.retired_on}. {_stored(category)}"
             yield _finding("retired_with_data", name, said, since=activity.retired_on)
+    if not compared.is_counted:
+        return  # It may stand in the part of the log that was not counted yet.
     for name in sorted(set(_declared_codes(compared.declared.activities)) - seen):
         yield _finding("never_seen", name, f"Nothing of it has been stored: {CATEGORIES_OF_DATA.get(name, name)}.")
 
@@ -242,8 +249,8 @@ def _oldest(kind: str, oldest: str) -> str:
 
 
 def _of_counting(compared: Compared) -> Iterator[Finding]:
-    if compared.observed.counted_to < compared.position:
-        said = f"Counted up to position {compared.observed.counted_to:,} of {compared.position:,}."
+    if not compared.is_counted:
+        said = f"Counted without a gap up to position {compared.observed.counted_to:,} of {compared.position:,}."
         yield _finding("not_counted", "log", said)
 
 

@@ -54,18 +54,22 @@ WORDS: Final[Mapping[str, str]] = {
 
 @dataclass(slots=True)
 class LivingKeys:
-    """The living keys of one category: those of periods, those of persons, and held persons' own of a period."""
+    """The living keys of one category: those of periods, those of persons, and held persons' own of a period.
+
+    `own_keys` are the account's: what is about nobody is sealed under them, as what is about a person is under theirs.
+    """
 
     period_keys: int = 0
     oldest_period: str | None = None
+    own_keys: int = 0
     person_keys: int = 0
     oldest_last_on: date | None = None
     escrowed: int = 0
 
     @property
     def readable(self) -> bool:
-        """Whether anything of it can be opened: every part needs the key of its period, or an escrowed one."""
-        return bool(self.period_keys or self.escrowed)
+        """Whether anything of it can be opened: every part needs two keys, of its period and of whom it is about."""
+        return bool((self.period_keys and (self.person_keys or self.own_keys)) or self.escrowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +230,9 @@ def _add_living(connection: Connection[Any], tenant: UUID, found: dict[str, Livi
             known.period_keys, known.oldest_period = count, oldest
         elif of_period:
             known.escrowed = count
-        elif not of_tenant:
+        elif of_tenant:
+            known.own_keys = count
+        else:
             known.person_keys, known.oldest_last_on = count, last_on
 
 

@@ -51,6 +51,7 @@ def records_of_processing(
     if on > today:
         raise RecordRefused("in_the_future", f"A record is as of today, {today}, or of an earlier day.")
     moment = Moment(end_of(on), meaning)
+    position = _position(ledger, on, meaning)  # First: whatever is read after it has all that lies before it.
     account, name = _account(ledger, moment)
     terms = surroundings.policy_of(account)
     now = on == today and observing
@@ -66,7 +67,6 @@ def records_of_processing(
     known = living(ledger) if now else None
     keys = None if known is None else oldest_keys(known, terms, account, today)
     observed = _observed(ledger, moment, said, keys) if observing else NOT_OBSERVED
-    position = _position(ledger, on, meaning)
     return RecordsOfProcessing(
         tenant=ledger.tenant,
         account_name=name,
@@ -114,7 +114,7 @@ def _account(ledger: Ledger, moment: Moment) -> tuple[accounts.Account, str | No
 
 
 def _position(ledger: Ledger, on: date, meaning: Meaning) -> int:
-    """The last event that the record takes in: all that is known, or what was known by then."""
+    """The last event that the record surely takes in: all that is known, or what was known by then."""
     with ledger.services.writer.transaction() as connection:
         if meaning == "recorded":
             return first_position_at(connection, ledger.tenant, end_of(on) + timedelta(microseconds=1)) - 1

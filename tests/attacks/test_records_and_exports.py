@@ -358,7 +358,8 @@ def test_of_today_both_meanings_tell_the_same_registers(ledger: Ledger, clock: S
         if held is None or not held.in_force:
             state(ledger, "party", CONTROLLER | {"name": f"Acme {step}"}, since=since)
         elif chance.random() < 0.3:
-            ledger.registers.change(lambda r: retire(r, "party", "acme", "ended"), actor="cli", since=since)
+            ended = None if since is None else max(since, held.declared_at.date())  # Nothing ends before it began.
+            ledger.registers.change(lambda r: retire(r, "party", "acme", "ended"), actor="cli", since=ended)
         else:
             change(ledger, "party", "acme", since=since, name=f"Acme {step}")
         entry = ledger.registers.state().entry("party", "acme")

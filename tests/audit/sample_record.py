@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, date, datetime
 from uuid import UUID
 
@@ -140,4 +141,17 @@ RECORD = RecordsOfProcessing(
         Safeguard("scc-1", Coded("scc", "standard clauses"), "SCC 2021", ("US", "IN"), "ab" * 32, "ask us"),
         Safeguard("lost", Coded("other", "another lawful means"), None, (), None, None, erased=True),
     ),
+)
+EMPTY = dataclasses.replace(
+    RECORD,
+    account_name=None,
+    parties=(),
+    activities=(),
+    retired=(),
+    recipients=(),
+    safeguards=(),
+    observed=dataclasses.replace(
+        RECORD.observed, categories=(), recipients=(), enforced=(), oldest_keys=None, last_plan_on=None
+    ),
+    findings=(),
 )

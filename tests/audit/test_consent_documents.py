@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -12,6 +11,7 @@ from uuid import UUID
 import orjson
 import psycopg
 import pytest
+from rdflib import RDF, URIRef
 
 from api.bootstrap import Instance
 from api.consent_documents import consent_document
@@ -19,12 +19,14 @@ from audit.attacks.links import LinksAttack
 from audit.consents import acts as consent_acts
 from audit.consents.acts import NothingSaid, TooManyActs, words_of
 from audit.consents.documents import NO_NOTICE, NOT_OPENED, Surroundings, consent_receipt, consent_records
-from audit.dpv import context
-from domain.access import ExportProduced, PersonalDataViewed
+from domain.access import ROUNDED_TO_MIN, ExportProduced, PersonalDataViewed
 from domain.ids import month_of
 from domain.merkle import leaf_hash
+from domain.register import declare
+from domain.register_shape import statement
+from domain.standing import SOFT_OPT_IN
 from domain.subject import Action
-from domain.subject_commands import SayNo
+from domain.subject_commands import CorrectContact, RecordConsent, SayNo
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import KeyDestroyed, UnknownSubject
@@ -35,6 +37,7 @@ from retention.certificates.store import certificate, exported
 from retention.daily import run_daily
 from retention.erasure.erasing import finish_erasures
 from tests.acts import add, emails, person, say, topics, willing
+from tests.audit.rdf import DPV, as_rdf, require_sound
 from tests.audit.sample_record import RECORD
 from tests.support import SettableClock
 
@@ -50,6 +53,12 @@ SHOWN = {
 }
 AROUND = Surroundings(RECORD, "DE", gdpr=True)
 BARE = Surroundings(dataclasses.replace(RECORD, parties=(), activities=(), recipients=()), None, gdpr=False)
+
+KINDS_OF_NODES = (
+    *("ConsentRecord", "ConsentReceipt", "ConsentNotice", "DataSubject", "DataController"),
+    *("ConsentRequested", "ConsentGiven", "ConsentWithdrawn", "ConsentRefused", "RenewedConsentGiven"),
+)
+"""A node is of one of these at most."""
 
 # What the guide to DPV's profile of ISO/IEC TS 27560 says MUST be present, by the node that it stands in.
 RECORD_FIELDS = (
@@ -176,7 +185,7 @@ def test_it_says_what_was_shown_where_that_is_opened(told: Ledger) -> None:
     it stays closed, or was never given, then the reason is."""
     newsletter, offers = made(told)
     shown, unknown = newsletter["dpv:hasNotice"]
-    assert (shown["dct:description"], shown["dct:hasVersion"]) == (SHOWN["wording"], "2026-03")
+    assert (shown["dct:description"], shown["schema:version"]) == (SHOWN["wording"], "2026-03")
     assert unknown["dpv:hasJustification"] == NO_NOTICE
     assert offers["dpv:hasNotice"]["dpv:hasJustification"] == NO_NOTICE
     assert newsletter["dpv:hasConsentStatus"][1]["lethe:evidence"]["lethe:ip"] == "192.0.2.7"
@@ -194,6 +203,77 @@ def test_it_names_the_person_by_their_id_only(told: Ledger) -> None:
     assert made(told)[0]["dpv:hasDataSubject"]["dct:identifier"] == str(subject)
 
 
+def test_it_names_nobody_else(told: Ledger, instance: Instance) -> None:
+    """Given a controller whose register names natural persons, and somebody else who agreed as well, then neither their
+    names nor anything of the other stand in a receipt, and no look at the names is recorded (GDPR Art. 15(4))."""
+    for key, role, name in (("acme", "controller", "Ada Lovelace"), ("dpo", "controller_dpo", "Bo Officer")):
+        values = {"key": key, "role": role, "name": "Acme GmbH", "email": "privacy@acme.example", "person": name}
+        stated = statement("party", values)
+        told.registers.change(lambda held, stated=stated: declare(held, stated), actor="cli")  # type: ignore[misc]
+    (other,) = emails(1)
+    willing(told, [other])
+    before = topics(told)
+    receipt = consent_document(instance, told, "receipt", ANNA, opened=True, actor="cli").content.decode()
+    assert topics(told)[len(before) :] == [ExportProduced.TOPIC, PersonalDataViewed.TOPIC]
+    stranger = str(UUID(bytes=person(told, other).person.subject))
+    for word in ("Lovelace", "Bo Officer", stranger, other):
+        assert word not in receipt
+    assert "privacy@acme.example" in receipt
+    assert not any("Beispiel" in orjson.dumps(record).decode() for record in made(told))
+
+
+def test_the_word_in_force_is_marked(told: Ledger) -> None:
+    """Given acts of which one arrived late, then the one that the rules go by is marked: RDF keeps no order, and the
+    times alone would tell another story."""
+    say(told, [ANNA], "withdraw", at=told.clock() - timedelta(minutes=90))
+    newsletter, offers = made(told)
+    statuses = newsletter["dpv:hasConsentStatus"]
+    in_force = [status for status in statuses if status.get("lethe:inForce")]
+    assert in_force == [statuses[-1]]
+    assert in_force[0]["@type"] == "dpv:ConsentWithdrawn"
+    assert in_force[0]["dpv:isIndicatedAtTime"] < max(status["dpv:isIndicatedAtTime"] for status in statuses)
+    assert offers["dpv:hasConsentStatus"]["lethe:inForce"] is True
+    say(told, [ANNA], "request", evidence=SHOWN)
+    again = made(told)[0]["dpv:hasConsentStatus"]
+    assert [status["@id"] for status in again if status.get("lethe:inForce")] == [in_force[0]["@id"]]
+
+
+def test_who_has_not_confirmed_is_only_asked(ledger: Ledger, clock: SettableClock) -> None:
+    """Given a double opt-in that nobody confirmed, then the record has the request, and nothing may be sent."""
+    add(ledger, [ANNA])
+    say(ledger, [ANNA], "request", evidence=SHOWN)
+    (record,) = made(ledger)
+    assert record["dpv:hasConsentStatus"]["@type"] == "dpv:ConsentRequested"
+    assert (record["lethe:allowedNow"], record["lethe:ruleNow"]) == (False, "consent_not_confirmed")
+    require_profile(record, gdpr=True)
+
+
+def test_a_permission_that_is_no_consent_is_no_record(ledger: Ledger) -> None:
+    """Given a soft opt-in that the controller declared, then there is no consent to give a receipt of."""
+    add(ledger, [ANNA])
+    ledger.act(Act(RecordConsent("newsletter", "email", "grant", basis=SOFT_OPT_IN), address=ANNA, actor="cli"))
+    with pytest.raises(NothingSaid):
+        words_of(ledger, ANNA, opened=True)
+
+
+def test_words_go_with_the_person_and_not_with_the_address(told: Ledger) -> None:
+    """Given an address that changed, then the new one leads to all that was said; given a person who was erased and
+    came back, then the address leads to what was said since, and to nothing before."""
+    told.act(Act(CorrectContact(email="new@example.com"), address=ANNA, actor="cli"))
+    moved = words_of(told, "new@example.com", opened=True)
+    assert sum(len(said.acts) for said in moved.said) == 5
+    told.erasures.intend(["new@example.com"], reason="subject_request", actor="cli")
+    finish_erasures(told)
+    for address in (ANNA, "new@example.com"):
+        with pytest.raises(UnknownSubject):
+            words_of(told, address, opened=True)
+    add(told, [ANNA])
+    say(told, [ANNA], "refuse", evidence=SHOWN)
+    back = words_of(told, ANNA, opened=True)
+    assert [len(said.acts) for said in back.said] == [1]
+    assert back.subject != moved.subject
+
+
 def test_controller_recipients_and_limits_come_from_the_register(told: Ledger) -> None:
     """Given activities that rest on consent, then their data, recipients and time limits are in the process."""
     newsletter = made(told)[0]
@@ -208,27 +288,22 @@ def test_controller_recipients_and_limits_come_from_the_register(told: Ledger) -
     assert {"eu-gdpr:A7-3", "eu-gdpr:A17"} <= {right["@type"][1] for right in newsletter["dpv:hasRight"]}
 
 
-def test_every_name_is_defined_in_the_document(told: Ledger) -> None:
-    """Given a receipt, then its context is inside it and binds every prefix that it uses (expanded by hand)."""
-    words = words_of(told, ANNA, opened=True)
-    document = orjson.loads(orjson.dumps(consent_receipt(words, AROUND, UUID(int=7), told.clock())))
-    assert document["@context"] == orjson.loads(orjson.dumps(context()))
-    bound = document.pop("@context")
-    for name, value in _pairs(document):
-        assert name.startswith("@") or name.partition(":")[0] in bound, name
-        if name == "@type" or (isinstance(bound.get(name), dict) and bound[name]["@type"] == "@id"):
-            for iri in listed(value):
-                assert not isinstance(iri, str) or iri.partition(":")[0] in (*bound, "urn", "https"), (name, iri)
-
-
-def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, held in value.items():
-            yield name, held
-            yield from _pairs(held)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _pairs(one)
+def test_both_documents_come_through_a_processor_whole(told: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a history and its documents, opened or not, by a controller that declared everything or nothing, when they
+    become RDF, then all of it is there, in published terms, and record, acts and receipt are different things."""
+    for opened, around in ((True, AROUND), (False, AROUND), (True, BARE)):
+        words = words_of(told, ANNA, opened=opened)
+        kept = consent_records(words, around)
+        receipt = consent_receipt(words, around, UUID(int=7), told.clock())
+        for document in (kept, receipt):
+            graph = as_rdf(document, monkeypatch)
+            require_sound(document, graph)
+            made_of = {kind: set(graph.subjects(RDF.type, URIRef(f"{DPV}{kind}"))) for kind in KINDS_OF_NODES}
+            assert len(made_of["ConsentRecord"]) == len(words.said) == 2
+            assert len(made_of["ConsentReceipt"]) == (document is receipt)
+            assert sum(len(found) for found in made_of.values()) == len(set().union(*made_of.values()))
+            about = set(graph.objects(None, URIRef(f"{DPV}hasDataSubject")))
+            assert about == {URIRef(f"urn:uuid:{words.subject}")}
 
 
 def test_a_receipt_wraps_the_records(told: Ledger) -> None:
@@ -260,14 +335,15 @@ def test_making_one_is_recorded_as_a_look_and_as_an_export(told: Ledger, instanc
     assert document.digest == sha256(document.content).hexdigest()
     export, view = told.log.select_log(len(topics(told)) - 1, 2)
     assert (export.topic, view.topic) == (ExportProduced.TOPIC, PersonalDataViewed.TOPIC)
-    assert orjson.loads(view.state)["plain"] == {"what": "consent.receipt", "parts_opened": document.opened}
+    assert orjson.loads(view.state)["plain"] == {"what": "consent.receipt", "parts_opened": ROUNDED_TO_MIN}
+    assert 0 < document.opened < ROUNDED_TO_MIN
     assert UUID(bytes=person(told, ANNA).person.subject).hex.encode() not in export.state + view.state
     said = orjson.loads(export.state)["plain"]
     assert said == {
         "kind": "consent.receipt",
         "what": "one person",
-        "entries": 5,
-        "opened": document.opened,
+        "entries": ROUNDED_TO_MIN,
+        "opened": ROUNDED_TO_MIN,
         "digest": document.digest,
     }
     other = consent_document(instance, told, "receipt", ANNA, opened=True, actor="cli")
