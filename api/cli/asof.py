@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -15,6 +16,7 @@ import orjson
 import typer
 
 from api.cli.failures import CommandFailed, ExitCode
+from api.cli.files import new_file
 from api.cli.options import (
     ACTOR,
     AccountOption,
@@ -26,7 +28,6 @@ from api.cli.options import (
     ledger_of,
 )
 from api.cli.output import Output, counted
-from api.cli.recipients import form_of, private_file
 from api.cli.subjects import living_person
 from api.standing import view_as_dict
 from audit.asof.decision import PastView, RulesOn, view_at
@@ -55,6 +56,7 @@ DIFFERENCE_COLUMNS: Final = (
     "other_rules",
     "dispatched_position",
 )
+OUT_SUFFIXES: Final = (".csv", ".ndjson")
 PERSON_COLUMNS: Final = ("subject", "email")
 LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FAR_AHEAD: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -133,21 +135,23 @@ def replay(
 ) -> None:
     """Decide past sends again under other rules, and list what would differ. Nothing in the log changes."""
     output = Output(as_json)
-    scope = Scope(
-        LONG_AGO if since is None else _start(since),
-        FAR_AHEAD if until is None else parse_moment(until).at,
-        None if campaign is None else campaign_id(campaign),
-    )
+    scope = _scope(since, until, campaign)
+    if out is not None and out.suffix.casefold() not in OUT_SUFFIXES:
+        raise CommandFailed(ExitCode.USAGE, "unknown_format", "The name of --out ends in .csv or in .ndjson.")
     other = other_rules(rules)
     columns = (*DIFFERENCE_COLUMNS, *PERSON_COLUMNS) if opened_too else DIFFERENCE_COLUMNS
     shown: list[dict[str, Any]] = []
     dispatched = 0
     with ledger_of(account) as (_, ledger), _writer(out, columns) as write, output.progress("Deciding again") as bar:
         ledger.account()
+        if scope.campaign is not None:
+            ledger.campaign(scope.campaign)
         run = Replay(ledger, other, scope)
         decisions = run.count()
         if out is not None:
             opened = decisions if opened_too else 0
+            if opened:
+                ledger.exports.note_opened("replay", actor=ACTOR)
             ledger.record_export("replay", f"rules {_named(rules)}", entries=decisions, opened=opened, actor=ACTOR)
         for difference in run.differences():
             row = _difference(difference, opened=opened_too)
@@ -174,6 +178,14 @@ def other_rules(text: str) -> RulesOn:
         return fixed
 
     return always
+
+
+def _scope(since: str | None, until: str | None, campaign: str | None) -> Scope:
+    start = LONG_AGO if since is None else _start(since)
+    end = FAR_AHEAD if until is None else parse_moment(until).at
+    if start > end:
+        raise CommandFailed(ExitCode.USAGE, "invalid_time", "--to comes before --from. Exchange the two.")
+    return Scope(start, end, None if campaign is None else campaign_id(campaign))
 
 
 def _day(text: str) -> date | None:
@@ -309,8 +321,8 @@ def _writer(path: Path | None, columns: Sequence[str]) -> Iterator[Callable[[dic
     if path is None:
         yield lambda _: None
         return
-    with private_file(path) as text:
-        if form_of(path, None) == "ndjson":
+    with new_file(path) as file, TextIOWrapper(file, "utf-8", newline="") as text:
+        if path.suffix.casefold() == ".ndjson":
             yield lambda row: _write_line(text.write, row)
             return
         table = csv.writer(text)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from api.cli.failures import CommandFailed, ExitCode
-from api.cli.files import new_file, require_out
+from api.cli.files import OutOption, new_file, require_out
 from api.cli.options import ACTOR, AccountOption, AddressFileOption, EmailOption, JsonFlag, addresses, ledger_of
 from api.cli.output import Output, counted
 from api.consent_documents import Kind, consent_document
@@ -17,10 +17,6 @@ from api.consent_documents import Kind, consent_document
 consent = typer.Typer(help="Make consent records and receipts of a person.")
 
 PurposeOption = Annotated[str | None, typer.Option(help="On one purpose only, such as newsletter.", show_default=False)]
-OutOption = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="FILE", help="Where to write it. Else: standard output.", show_default=False),
-]
 ClosedFlag = Annotated[
     bool, typer.Option("--closed", help="Leave the evidence sealed: what was shown and from where is not opened.")
 ]

@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +24,7 @@ from api.cli.output import Output
 from api.imports.errors import ImportFileError
 from api.logs import places
 from audit.asof.moments import MomentRefused
-from audit.bundles.model import CannotBundle, LogBehind, NothingToBundle
+from audit.bundles.model import CannotBundle, LogBehind, NothingToBundle, PeriodBackwards
 from audit.consents.acts import NothingSaid, TooManyActs
 from audit.log.errors import (
     FolderRefused,
@@ -178,6 +179,10 @@ FAILURES: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
 )
 
 
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""What a disk says, or an output, that takes no more. It happens to everybody and is no fault of the program."""
+
+
 def failure_of(error: BaseException) -> tuple[Failure, str]:
     """How an error is told, and in which words."""
     if isinstance(error, CommandFailed):
@@ -188,7 +193,11 @@ def failure_of(error: BaseException) -> tuple[Failure, str]:
     if isinstance(error, HoldRefused | CommandRefused | AccountRefused | PlanRefused | RegisterRefused | RecordRefused):
         return Failure(ExitCode.REFUSED, error.reason), str(error)
     if isinstance(error, CannotBundle) and not isinstance(error, NothingToBundle):
-        return Failure(ExitCode.REFUSED, error.reason), str(error)
+        code = ExitCode.USAGE if isinstance(error, PeriodBackwards) else ExitCode.REFUSED
+        return Failure(code, error.reason), str(error)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        text = f"Not everything could be written: {os.strerror(error.errno)}. Make room, or name another place."
+        return Failure(ExitCode.REFUSED, "no_room"), text
     for kind, failure in FAILURES:
         if isinstance(error, kind):
             return failure, failure.text or str(error)
@@ -230,5 +239,6 @@ def _told(meta: Mapping[str, Any], error: BaseException) -> int:
     output = Output(bool(meta.get(AS_JSON)))
     output.note(f"lethe: {text}")
     if output.as_json:
-        output.line({"error": failure.name, "message": text, "exit_code": int(failure.code)})
+        with suppress(OSError):  # Perhaps that it takes no more is the failure.
+            output.line({"error": failure.name, "message": text, "exit_code": int(failure.code)})
     return int(failure.code)

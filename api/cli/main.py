@@ -21,6 +21,7 @@ from api.cli import (
     fsck,
     holds,
     lists,
+    mending,
     policies,
     processing,
     proving,
@@ -98,6 +99,7 @@ GROUPS: Final[dict[str, typer.Typer]] = {
 retention.retention.command("simulate")(simulating.simulate_pack)
 subjects.subjects.command("as-of")(asof.as_of)
 transparency.log.command("export")(proving.export)
+transparency.log.command("mend-tiles")(mending.mend_tiles)
 
 for name, command in COMMANDS.items():
     app.command(name)(command)

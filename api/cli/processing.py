@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from api.cli.failures import CommandFailed, ExitCode
-from api.cli.files import new_file, require_out
+from api.cli.files import OutOption, new_file, require_out
 from api.cli.options import ACTOR, AccountOption, JsonFlag, ledger_of
 from api.cli.output import Output, counted
 from api.cli.registers import day_of, day_of_option
@@ -42,10 +42,7 @@ def show(
         RecordForm | None,
         typer.Option("--format", help="Write it as a file: csv is a zip of tables.", show_default=False),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Where to write it. Else: standard output.", show_default=False),
-    ] = None,
+    out: OutOption = None,
     account: AccountOption = None,
     as_json: JsonFlag = False,
 ) -> None:

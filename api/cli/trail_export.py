@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from pathlib import Path
+from datetime import datetime
 from typing import Annotated, BinaryIO
 
 import typer
 
-from api.cli.files import new_file, require_out
+from api.cli.failures import CommandFailed, ExitCode
+from api.cli.files import OutOption, new_file, require_out
 from api.cli.options import ACTOR, AccountOption, JsonFlag, ledger_of
 from api.cli.output import Output, counted
-from api.cli.trail import moment
+from api.cli.trail import SinceOption, UntilOption, moment
 from audit.trail.export import TrailExport
 from audit.trail.lines import Form
-from audit.trail.section import positions_at_once, section_of
+from audit.trail.section import Section, SectionRefused, positions_at_once, section_of
+from ledger.application import Ledger
 
 trail = typer.Typer(help="Export the audit trail.")
 
@@ -23,12 +26,8 @@ trail = typer.Typer(help="Export the audit trail.")
 @trail.command("export")
 def export_trail(
     form: Annotated[Form, typer.Option("--format", help="ndjson holds the entries byte for byte.")] = "ndjson",
-    since: Annotated[
-        str | None, typer.Option("--from", help="Recorded at or after this time (ISO 8601, UTC).", show_default=False)
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", help="Recorded before this time (ISO 8601, UTC).", show_default=False)
-    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     topic: Annotated[
         list[str] | None,
         typer.Option(help="A topic, such as consent.granted.v1, or how it begins: consent. May be repeated."),
@@ -38,10 +37,7 @@ def export_trail(
         bool,
         typer.Option("--open", help="Open the sealed parts of persons' own events as well; that is recorded."),
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Where to write it. Else: standard output.", show_default=False),
-    ] = None,
+    out: OutOption = None,
     account: AccountOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -53,7 +49,7 @@ def export_trail(
     require_out(out, as_json=as_json)
     with ledger_of(account) as (_, ledger), ExitStack() as stack:
         ledger.account()
-        section = section_of(ledger, kinds=topic or (), since=moment(since), until=moment(until), after=after)
+        section = _section(ledger, topic or (), moment(since), moment(until), after)
         export = TrailExport(ledger, section, form, opened=opened, actor=ACTOR)
         file: BinaryIO = sys.stdout.buffer if out is None else stack.enter_context(new_file(out))
         bar = stack.enter_context(output.progress("Exporting", section.last - section.after))
@@ -75,6 +71,15 @@ def export_trail(
         "next": section.last,
     }
     output.answer(answer, f"Wrote {out}: {_said(export)}")
+
+
+def _section(
+    ledger: Ledger, kinds: Sequence[str], since: datetime | None, until: datetime | None, after: int
+) -> Section:
+    try:
+        return section_of(ledger, kinds=kinds, since=since, until=until, after=after)
+    except SectionRefused as error:
+        raise CommandFailed(ExitCode.USAGE, "invalid_section", str(error)) from None
 
 
 def _said(export: TrailExport) -> str:

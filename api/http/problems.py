@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.http.strict_json import MalformedJson
-from audit.bundles.model import BundleErased, CannotBundle, LogBehind, NothingToBundle
+from audit.bundles.model import BundleErased, CannotBundle, LogBehind, NothingToBundle, PeriodBackwards
 from audit.consents.acts import NothingSaid, TooManyActs
 from audit.log import errors as log_errors
 from audit.records.record import RecordRefused
@@ -216,6 +216,8 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, CommandRefused):
         kind = _REFUSAL_TYPES.get(error.reason, CONFLICT)
         return Problem(kind, str(error), {"reason": error.reason})
+    if isinstance(error, PeriodBackwards):
+        return Problem(INVALID, str(error), {"reason": error.reason})
     if isinstance(error, CannotBundle) and not isinstance(error, NothingToBundle | BundleErased):
         kind = TOO_LARGE if error.reason in ("too_many_events", "too_many_streams") else CONFLICT
         return Problem(kind, str(error), {"reason": error.reason})

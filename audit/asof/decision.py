@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from uuid import UUID
 
 from audit.asof.moments import Moment
@@ -58,12 +58,20 @@ def account_facts(ledger: Ledger) -> list[Fact]:
     return [ledger.sealing.open(event, personal=False) for event in ledger.log.select_streams([ledger.tenant])]
 
 
+def _now(ledger: Ledger) -> datetime:
+    """As `Ledger.check` has it: the log's time never runs backwards, whatever the clock does."""
+    with ledger.services.writer.connection() as connection:
+        return max(ledger.clock(), ledger.appender.read_head(connection).recorded_at)
+
+
 def view_at(ledger: Ledger, subject: UUID, fingerprints: Sequence[bytes], moment: Moment) -> PastView:
     """Everything that decides whether a person may be mailed, as of a moment.
 
     The list is asked for the address that the person had then; `fingerprints` are those of their present one, for a
-    moment before any was known. Opens what is known of the person: the caller records it (I8).
+    moment before any was known. Opens what is known of the person: the caller records it (I8). What is left of today is
+    answered as of now. Raises `MomentRefused` for a later day.
     """
+    moment = moment.known_by(_now(ledger))
     told, parts_opened = read_person(ledger, subject, moment)
     address = opened(address_in(told))
     probes = fingerprints if address is None else ledger.fingerprint.every(str(address))

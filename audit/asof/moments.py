@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal
 
@@ -18,6 +18,9 @@ from domain.facts import Fact
 Meaning = Literal["recorded", "occurred"]
 MEANINGS: Final[tuple[Meaning, ...]] = ("recorded", "occurred")
 
+AHEAD_MAX: Final = timedelta(days=1)
+"""Who needs it: who asks for today, the end of which is still to come, and clocks that do not agree."""
+
 _DAY_CHARACTERS: Final = len("2026-11-21")
 
 # Python reads more forms than these, and in some of them (20261121) a day would be its first instant.
@@ -25,7 +28,7 @@ _is_written_so = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII).full
 
 
 class MomentRefused(ValueError):
-    """A date or time cannot be read."""
+    """A date or time cannot be read, or nobody knows of it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,14 @@ class Moment:
 
     at: datetime
     meaning: Meaning = "recorded"
+
+    def known_by(self, now: datetime) -> Moment:
+        """This moment, or now where it is still to come. Raises `MomentRefused` for a day that has not begun."""
+        if self.at > now + AHEAD_MAX:
+            raise MomentRefused(
+                f"{self.at:%Y-%m-%d} is still to come, and nobody knows it yet. Ask for a day until today."
+            )
+        return replace(self, at=min(self.at, now))
 
     def covers(self, fact: Fact) -> bool:
         """Whether a recorded fact counts."""

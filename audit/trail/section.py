@@ -30,6 +30,10 @@ WHERE tenant_id = %s AND position > %s AND position <= %s AND (%s::text[] IS NUL
 """
 
 
+class SectionRefused(ValueError):
+    """No section of the log can be meant by this. The text says what can be asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """The positions after `after`, up to and with `last`. `topics` is None for all; `kinds` are the words asked for."""
@@ -53,10 +57,18 @@ def section_of(
     until: datetime | None = None,
     after: int = 0,
 ) -> Section:
-    """The section recorded from `since` (inclusive) to `until` (exclusive), after a position. Raises `UnknownKind`."""
+    """The section recorded from `since` (inclusive) to `until` (exclusive), after a position.
+
+    Raises `UnknownKind`; and `SectionRefused` for what would come out empty by mistake, and for a position that the log
+    has not reached: whoever went on from there would never be shown the events that are still to stand before it.
+    """
+    if since is not None and until is not None and since >= until:
+        raise SectionRefused("The end of the time asked for does not come after its beginning. Exchange the two.")
     topics = tuple(matching_topics(kinds)) if kinds else None
     with ledger.services.writer.transaction() as connection:
         first, last = after, end_of_log(connection, ledger.tenant)
+        if after > last:
+            raise SectionRefused(f"The log ends at position {last:,}. Go on after that one, or after an earlier one.")
         if since is not None:
             first = max(first, first_position_at(connection, ledger.tenant, since) - 1)
         if until is not None:

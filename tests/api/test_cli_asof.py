@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from api.bootstrap import Instance
-from domain.access import AccessRefused, ExportProduced, PersonalDataViewed
+from domain.access import AccessRefused, ExportOpened, ExportProduced, PersonalDataViewed
 from domain.law.rules import packaged_texts
 from ledger.application import Ledger
 from tests.api.cli_support import CommandLine
@@ -19,7 +19,10 @@ from tests.api.conftest import Api
 
 pytestmark = pytest.mark.store
 
-TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+
+def soon() -> str:
+    """A time that is still to come; who asks for it is answered as of now."""
+    return (datetime.now(UTC) + timedelta(hours=12)).isoformat()
 
 
 @pytest.fixture
@@ -42,20 +45,22 @@ def test_the_past_is_shown_and_that_it_was_looked_at_is_recorded(lethe: CommandL
     """Given a consent of today, when yesterday and today are asked, each is answered, and each look is a fact."""
     ask = ("subject", "as-of", "--email", "ann@example.com", "--purpose", "newsletter")
     before = lethe.json(*ask, "--on", "2026-01-01")
-    now = lethe.json(*ask, "--on", TOMORROW)
+    now = lethe.json(*ask, "--on", soon())
     assert (before["known"], before["decision"]["rule"]) == (False, "unknown_recipient")
     assert (now["known"], now["decision"]["rule"]) == (True, "consent")
     assert now["permissions"][0]["purpose"] == "newsletter"
+    assert datetime.fromisoformat(now["at"]) <= datetime.now(UTC)
     assert lethe.topics().count(PersonalDataViewed.TOPIC) == 2
-    assert "consent" in lethe(*ask, "--on", TOMORROW, "--meaning", "occurred")
+    assert "consent" in lethe(*ask, "--on", soon(), "--meaning", "occurred")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
         (("--on", "yesterday"), "Write a day as", 2),
-        (("--on", TOMORROW, "--meaning", "guessed"), "recorded or occurred", 2),
-        (("--on", TOMORROW, "--purpose", "Not A Purpose!"), "purpose", 1),
+        (("--on", "2026-01-01", "--meaning", "guessed"), "recorded or occurred", 2),
+        (("--on", "2026-01-01", "--purpose", "Not A Purpose!"), "purpose", 1),
+        (("--on", "2999-01-01"), "2999-01-01 is still to come", 2),
     ],
 )
 def test_wrong_questions_are_answered_with_what_to_do(
@@ -81,12 +86,13 @@ def test_a_replay_lists_what_would_differ_and_names_nobody_unasked(lethe: Comman
     assert json.loads(opened.read_text())["email"] == "bob@example.com"
     topics = lethe.topics()
     assert topics.count(ExportProduced.TOPIC) == 2
+    assert topics.count(ExportOpened.TOPIC) == 1
     assert topics.count(PersonalDataViewed.TOPIC) == 1
 
 
 def test_the_rules_of_a_day_replay_as_they_were(lethe: CommandLine) -> None:
     """Given the rules of today's law by date, when today's sends are replayed, then nothing differs."""
-    found = lethe.json("replay", "--rules", "2026-01-01", "--from", "2026-01-01", "--to", TOMORROW)
+    found = lethe.json("replay", "--rules", "2026-01-01", "--from", "2026-01-01", "--to", soon())
     assert (found["decisions"], found["decided_again"], found["differences"]) == (2, 2, {})
     assert lethe.json("replay", "--rules", "2026-01-01", "--to", "2026-01-02")["decided_again"] == 0
 
@@ -121,10 +127,41 @@ def test_what_is_no_law_is_refused_with_the_reason(
     assert said in lethe.said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (("--from", "2026-02-01", "--to", "2026-01-01"), "Exchange the two", 2),
+        (("--campaign", "01a201f3-7624-7acf-a892-24fd52d4eb3a"), "no campaign with this id", 5),
+        (("--out", "differ.xlsx"), ".csv or in .ndjson", 2),
+        (("--out", "nowhere/differ.csv"), "There is no folder", 1),
+    ],
+)
+def test_a_replay_of_what_is_not_there_is_refused(
+    lethe: CommandLine, arguments: tuple[str, ...], said: str, code: int
+) -> None:
+    """Given times exchanged, an unknown campaign or a file that cannot be, then that is said, and not "nothing"."""
+    lethe("replay", "--rules", "2026-01-01", *arguments, code=code)
+    assert said in lethe.said
+
+
+def test_a_replay_that_fails_half_way_leaves_no_file(lethe: CommandLine) -> None:
+    """Given a day before the law begins, which shows when decisions are made again, then no half file is left."""
+    folder = lethe.folder / "law"
+    folder.mkdir()
+    (folder / "regimes.toml").write_text(packaged_texts()["regimes.toml"].replace("1970-01-01", "2990-01-01"))
+    out = lethe.folder / "differ.csv"
+    lethe("replay", "--rules", folder, "--out", out, code=1)
+    assert not out.exists()
+
+
 def test_the_past_over_http_is_for_officers(api: Api) -> None:
     """Given a known person, when an officer asks about today it is answered and recorded; others are turned away."""
     api.add("anna@example.com")
-    asked = {"email": "anna@example.com", "at": "2100-01-01T00:00:00Z", "purpose": "newsletter"}
+    asked = {"email": "anna@example.com", "at": soon(), "purpose": "newsletter"}
+    assert (
+        api.call("POST", "/v1/standing/as-of", asked | {"at": "2100-01-01T00:00:00Z"}, scope="officer").status_code
+        == 422
+    )
     answer = api.post("/v1/standing/as-of", asked, scope="officer")
     assert (answer["known"], answer["decision"]["rule"]) == (True, "consent")
     early = api.post("/v1/standing/as-of", asked | {"at": "2001-01-01T00:00:00Z"}, scope="officer")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import socket
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,15 +20,17 @@ import pytest
 
 from api.bootstrap import Instance
 from audit.trail import section as sections
+from audit.trail.export import TrailExport
 from domain.access import AccessRefused, ExportProduced, PersonalDataViewed
 from ledger.application import Ledger
+from ledger.mapper import LedgerEvent
 from tests.acts import emails, willing
 from tests.api.cli_support import CommandLine
 from tests.api.conftest import Api
 
 pytestmark = pytest.mark.store
 
-WAIT_SECONDS_MAX = 20.0
+WAIT_SECONDS_MAX = 60.0
 
 
 @pytest.fixture
@@ -104,6 +109,8 @@ def test_a_campaign_key_gets_nothing(api: Api) -> None:
         {"topics": ["consent"] * 51},
         {"format": "xml"},
         {"topic": "consent"},
+        {"after": 10**9},
+        {"from": "2026-11-22T00:00:00Z", "to": "2026-11-21T00:00:00Z"},
     ],
 )
 def test_a_question_that_cannot_be_read_is_a_problem(api: Api, question: dict[str, Any]) -> None:
@@ -117,17 +124,26 @@ def test_a_client_that_goes_away_stops_the_reading(api: Api, monkeypatch: pytest
     """Given a client that hangs up after the first lines, then the export ends, its place is free again, and the fact
     says how much was handed out."""
     monkeypatch.setattr(sections, "WINDOW_POSITIONS", 1)
-    willing(api.ledger, emails(400))
+    gone = Event()
+
+    def waiting(*arguments: Any, **named: Any) -> Iterator[list[LedgerEvent]]:
+        """Two windows while the client is there, all others when it is not."""
+        for number, window in enumerate(sections.read(*arguments, **named)):
+            assert number < 2 or gone.wait(WAIT_SECONDS_MAX)
+            yield window
+
+    monkeypatch.setattr("audit.trail.export.read", waiting)
+    willing(api.ledger, emails(100))
     whole = api.end_of_log()
     url = urlsplit(server_url)
     with socket.create_connection((url.hostname, url.port)) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         head = (
             "POST /v1/trail HTTP/1.1\r\nHost: lethe\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
             f"Authorization: Bearer {api.key('auditor')}\r\n\r\n{{}}"
         )
         connection.sendall(head.encode())
         assert connection.recv(200).startswith(b"HTTP/1.1 200")
+    gone.set()
     deadline = time.monotonic() + WAIT_SECONDS_MAX
     while (last := api.ledger.log.select_log(api.end_of_log(), 1)[0]).topic != ExportProduced.TOPIC:
         assert time.monotonic() < deadline, "The export did not end."
@@ -137,7 +153,11 @@ def test_a_client_that_goes_away_stops_the_reading(api: Api, monkeypatch: pytest
 
 
 def test_no_more_streams_than_there_are_places(api: Api, app: Any) -> None:
-    """Given that all places are taken, when another export is asked for, then it is told to come again."""
+    """Given that all places are taken, when another export is asked for, then it is told to come again.
+
+    The places are counted from the first export on, so there is one before they are taken.
+    """
+    assert api.call("POST", "/v1/trail", AS_CSV, scope="auditor").status_code == 200
     desk = app.state.desk
     taken = [object() for _ in range(int(desk.streams.available_tokens))]
     for one in taken:
@@ -195,3 +215,29 @@ def test_resumes_after_a_position(cli: CommandLine) -> None:
     cli.json("trail", "export", "--out", "c.ndjson", "--after", whole["next"])
     positions = [line["position"] for name in ("b", "c") for line in lines((cli.folder / f"{name}.ndjson").read_text())]
     assert positions == list(range(1, cli.end() + 1))
+
+
+def test_slips_are_told_and_leave_no_file(cli: CommandLine) -> None:
+    """Given times in the wrong order, a position beyond the end or a folder that is none, then no file is begun."""
+    for arguments, error in (
+        (["--from", "2026-12-01", "--to", "2026-11-01"], "invalid_section"),
+        (["--after", "1000000"], "invalid_section"),
+        (["--after", "9" * 30], "invalid_section"),
+    ):
+        assert cli.json("trail", "export", *arguments, "--out", "slip.csv", code=2)["error"] == error
+    said = cli.json("trail", "export", "--out", "nowhere/slip.csv", code=1)
+    assert (said["error"], "no folder" in said["message"]) == ("unwritable_file", True)
+    assert not (cli.folder / "slip.csv").exists()
+
+
+def test_a_disk_that_is_full_is_no_fault_of_the_program(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given that no more can be written, then it ends with 1 and says so, and half a file is taken away again."""
+
+    def full(_: TrailExport) -> Iterator[bytes]:
+        yield b"begun"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TrailExport, "blocks", full)
+    said = cli.json("trail", "export", "--out", "half.ndjson", code=1)
+    assert (said["error"], "Make room" in said["message"]) == ("no_room", True)
+    assert not (cli.folder / "half.ndjson").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -13,10 +13,12 @@ from audit.asof.replay import Replay, Scope
 from domain.law import law_with, rules_on
 from domain.law.rules import packaged_texts
 from domain.standing import Standing
-from domain.subject_commands import Restrict
+from domain.subject import ACCOUNT_CLOSURE
+from domain.subject_commands import Restrict, SayNo
 from ledger.application import Ledger
 from ledger.subjects import Act
 from ledger.suppressing import SuppressionRequest
+from retention.daily import close_suppression_days
 from retention.erasure.erasing import finish_erasures
 from tests.acts import NEWSLETTER, add, ask, emails, person, plant_send, register, report, say, willing
 from tests.support import SettableClock
@@ -230,3 +232,55 @@ def test_standing_between_decisions_moves_with_the_log(ledger: Ledger, clock: Se
     assert list(replay.differences()) == []
     replay.count()
     assert (replay.counted.decided_again, replay.counted.not_reproduced) == (2, [])
+
+
+# Who came back --------------------------------------------------------------------------------------------------------
+
+ERASURES = ("subject_request", ACCOUNT_CLOSURE)
+
+
+def come_back(ledger: Ledger, clock: SettableClock, reason: str) -> str:
+    """Somebody who objected, was erased, and is imported again on the same day; returns the rule that refused them."""
+    clock.set(clock())
+    willing(ledger, ["ada@example.com"])
+    ledger.subjects.act([Act(SayNo("objection", "marketing"), address="ada@example.com", actor="cli")])
+    clock.advance(timedelta(seconds=1))
+    if reason == ACCOUNT_CLOSURE:
+        kid = person(ledger, "ada@example.com").person.kid
+        assert ledger.erasures.expire([kid], lambda _, rows: list(rows), batch=uuid4()) == 1
+    else:
+        ledger.erasures.intend(["ada@example.com"], reason=reason, actor="cli")
+    finish_erasures(ledger)
+    clock.advance(timedelta(seconds=1))
+    add(ledger, ["ada@example.com"], country="DE")
+    say(ledger, ["ada@example.com"], "grant", evidence=None, imported=True)
+    return ask(ledger, register(ledger), ["ada@example.com"]).refused["ada@example.com"]
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["same day", "day closed"])
+@pytest.mark.parametrize("reason", ERASURES)
+def test_who_came_back_is_refused_as_they_were(ledger: Ledger, clock: SettableClock, reason: str, closed: bool) -> None:
+    """Given a return on the day of an erasure, then that day answers as it did, before the list has it and after."""
+    refused = come_back(ledger, clock, reason)
+    then = clock()
+    if closed:
+        clock.advance(timedelta(days=1))
+        close_suppression_days(ledger, clock())
+    assert refused == ("erased" if reason == "subject_request" else "objection")
+    assert rule(ledger, "ada@example.com", at(then)) == refused
+    assert rule(ledger, "ada@example.com", at(then, "occurred")) == refused
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["same day", "day closed"])
+@pytest.mark.parametrize("reason", ERASURES)
+def test_a_replay_finds_nothing_odd_in_who_came_back(
+    ledger: Ledger, clock: SettableClock, reason: str, closed: bool
+) -> None:
+    """Given a refusal of somebody who came back, when it is replayed, then it follows, and is no false alarm."""
+    come_back(ledger, clock, reason)
+    if closed:
+        clock.advance(timedelta(days=1))
+        close_suppression_days(ledger, clock())
+    replay = Replay(ledger, rules_on, ALWAYS)
+    assert list(replay.differences()) == []
+    assert (replay.counted.decided_again, replay.counted.not_reproduced) == (1, [])

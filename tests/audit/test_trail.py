@@ -19,8 +19,8 @@ from audit.trail import export as exports
 from audit.trail import section as sections
 from audit.trail.export import TrailExport
 from audit.trail.lines import COLUMNS, Form, OpenedEvent, lines
-from audit.trail.section import Section, section_of
-from domain.access import ExportProduced, PersonalDataViewed
+from audit.trail.section import Section, SectionRefused, section_of
+from domain.access import ExportOpened, ExportProduced, PersonalDataViewed
 from domain.merkle import leaf_hash
 from ledger.application import Ledger
 from ledger.embedded import EmbeddedPostgres
@@ -113,8 +113,9 @@ def test_parts_are_opened_where_asked_and_that_is_recorded_first(told: Ledger) -
     people = [line for line in found.values() if line["entry"]["topic"] == "contact.added.v1"]
     assert sorted(line["opened"]["email"]["value"] for line in people) == emails(3)
     written = told.log.select_log(max(found) + 1, 10)
-    assert [event.topic for event in written] == [PersonalDataViewed.TOPIC, ExportProduced.TOPIC]
-    view, export_fact = (orjson.loads(event.state)["plain"] for event in written)
+    assert [e.topic for e in written] == [ExportOpened.TOPIC, PersonalDataViewed.TOPIC, ExportProduced.TOPIC]
+    opening, view, export_fact = (orjson.loads(event.state)["plain"] for event in written)
+    assert opening == {"kind": "trail"}
     assert view == {"what": "trail.export", "parts_opened": export.opened}
     assert export_fact == {
         "kind": "trail",
@@ -186,8 +187,22 @@ def test_nonsense_is_refused_and_an_empty_section_is_empty(told: Ledger) -> None
     with pytest.raises(UnknownKind):
         section_of(told, kinds=["nonsense"])
     assert exported(told, until=datetime(2020, 1, 1, tzinfo=UTC))[0] == b""
-    content, _ = exported(told, "csv", after=10**9)
+    content, _ = exported(told, "csv", after=len(topics(told)))
     assert content.decode() == ",".join(COLUMNS) + "\r\n"
+
+
+def test_who_follows_from_a_place_that_is_still_to_come_is_told(told: Ledger) -> None:
+    """Given a position that the log has not reached, then it is refused: what comes until then would be left out."""
+    end = len(topics(told))
+    with pytest.raises(SectionRefused, match=f"ends at position {end}"):
+        section_of(told, after=end + 1)
+    assert section_of(told, after=end).last == end
+
+
+def test_a_time_that_ends_before_it_begins_is_refused(told: Ledger, clock: SettableClock) -> None:
+    """Given beginning and end exchanged, then that is said, and no empty file is taken for an answer."""
+    with pytest.raises(SectionRefused, match="Exchange the two"):
+        section_of(told, since=clock(), until=clock() - timedelta(days=1))
 
 
 def test_another_accounts_events_are_not_in_it(told: Ledger, instance: Instance) -> None:

@@ -15,7 +15,7 @@ from api.http.operation import OFFICER, Call, json_answer, operation
 from api.http.problems import INVALID, RequestRefused
 from api.standing import view_as_dict
 from audit.asof.decision import view_at
-from audit.asof.moments import Moment
+from audit.asof.moments import Moment, MomentRefused
 from domain.law import LawError, rules_on
 from ledger.errors import UnknownSubject
 
@@ -26,7 +26,7 @@ class AsOfBody(Body):
     """Whose standing, and when. With a purpose, what would have been decided as well."""
 
     email: Email
-    at: When = Field(description="The last instant that counts.")
+    at: When = Field(description="The last instant that counts. What is left of today is answered as of now.")
     meaning: Literal["recorded", "occurred"] = Field(
         default="recorded",
         description="As it was known then, or as it was true then by all that is known today.",
@@ -121,7 +121,10 @@ def _answered(call: Call, body: AsOfBody) -> dict[str, Any]:
     if row is None:
         raise UnknownSubject("No living contact of this account has this address.")
     subject = UUID(bytes=row.subject)
-    view = view_at(call.ledger, subject, (row.fingerprint,), Moment(body.at, body.meaning))
+    try:
+        view = view_at(call.ledger, subject, (row.fingerprint,), Moment(body.at, body.meaning))
+    except MomentRefused as error:
+        raise RequestRefused(INVALID, str(error)) from None
     call.ledger.record_view(WHAT, subject=subject, parts_opened=view.person.opened, actor=call.actor)
     return {"subject_id": subject, **view_as_dict(view, body.purpose, body.channel)}
 

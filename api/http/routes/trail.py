@@ -17,11 +17,11 @@ from starlette.responses import Response, StreamingResponse
 
 from api.http.bodies import NDJSON, Answer, Body, Moment, ShortText
 from api.http.operation import AUDITOR, OFFICER, Call, Desk, operation
-from api.http.problems import FORBIDDEN, UNAVAILABLE, RequestRefused
+from api.http.problems import FORBIDDEN, INVALID, UNAVAILABLE, RequestRefused
 from api.http.routes.events import KINDS_MAX, OPENERS
 from audit.trail.export import TrailExport
 from audit.trail.lines import Form
-from audit.trail.section import section_of
+from audit.trail.section import Section, SectionRefused, section_of
 
 CSV: Final = "text/csv"
 POSITIONS_MAX: Final = 1 << 62
@@ -79,15 +79,20 @@ async def export_trail(call: Call) -> Response:
     body, _ = await call.body()
     if body.opened and not call.caller.may(OPENERS):
         raise RequestRefused(FORBIDDEN, "Only officers open sealed parts. Leave out opened, or use an officer's key.")
-    section = await call.run(
-        section_of, call.ledger, kinds=body.topics, since=body.since, until=body.until, after=body.after
-    )
+    section = await call.run(_section, call, body)
     form: Form = body.format
     export = TrailExport(call.ledger, section, form, opened=body.opened, actor=call.actor)
     stream = _streamed(call.desk, export.blocks())
     first = await anext(stream, b"")  # What is wrong with the first window is still a problem with a status.
     headers = {LAST_HEADER: str(section.last), "Content-Disposition": f'attachment; filename="trail.{form}"'}
     return StreamingResponse(_after(first, stream), headers=headers, media_type=MEDIA_TYPES[form])
+
+
+def _section(call: Call, body: TrailBody) -> Section:
+    try:
+        return section_of(call.ledger, kinds=body.topics, since=body.since, until=body.until, after=body.after)
+    except SectionRefused as error:
+        raise RequestRefused(INVALID, str(error)) from None
 
 
 async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
