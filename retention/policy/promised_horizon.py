@@ -10,10 +10,13 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import structlog
 from psycopg import Connection
 
 from domain.account import FIRST_PACK_VERSION, AccountOpened, PackAdopted
 from retention.policy.pack import UnknownPack, load_pack
+
+_log = structlog.get_logger(__name__)
 
 SELECT_NEWEST_PACKS = """
 SELECT DISTINCT ON (h.tenant_id) h.tenant_id, e.entry FROM lethe.head h
@@ -25,7 +28,8 @@ ORDER BY h.tenant_id, e.version DESC
 def promised_horizon_days(connection: Connection[Any]) -> int | None:
     """The least days that a pack in use here promises; None where no pack in use states a horizon.
 
-    A pack whose file is gone states none here: whoever asks for the account itself is told that it is missing.
+    A pack whose file is gone states none here: whoever asks for the account itself is told that it is missing. Nor
+    does an account whose own event was changed; `lethe fsck` names it, and it keeps nobody else from working.
     """
     promised = {_horizon_days(*pack) for pack in set(packs_in_use(connection).values())}
     return min((days for days in promised if days is not None), default=None)
@@ -36,8 +40,11 @@ def packs_in_use(connection: Connection[Any]) -> dict[UUID, tuple[str, int]]:
     topics = [AccountOpened.TOPIC, PackAdopted.TOPIC]
     found = {}
     for tenant, entry in connection.execute(SELECT_NEWEST_PACKS, (topics,)):
-        said = orjson.loads(entry)["plain"]
-        found[tenant] = (said["pack"], said.get("pack_version", FIRST_PACK_VERSION))
+        try:
+            said = orjson.loads(entry)["plain"]
+            found[tenant] = (said["pack"], said.get("pack_version", FIRST_PACK_VERSION))
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            _log.error("account_event_damaged", tenant=str(tenant), look="lethe fsck")
     return found
 
 

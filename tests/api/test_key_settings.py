@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 from moto import mock_aws
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from ledger.errors import SettingsRefused
 from retention.policy.adopting import adopt, announce
 from retention.policy.pack import Pack, UnknownPack, load_pack
 from retention.policy.promised_horizon import packs_in_use, promised_horizon_days
+from tests.rolls import new_account
 from tests.support import SettableClock
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
@@ -152,6 +154,19 @@ def test_a_pack_that_is_gone_states_no_horizon(instance: Instance, ledger: Ledge
     with pytest.MonkeyPatch.context() as patch, instance.services.writer.transaction() as connection:
         patch.setattr("retention.policy.promised_horizon.load_pack", gone)
         assert promised_horizon_days(connection) is None
+
+
+def test_an_account_whose_own_event_was_changed_keeps_nobody_from_working(
+    own_instance: Instance, own_ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given an account whose first event a superuser changed, when a process starts, then it serves the others, and
+    says which account has to be looked at."""
+    with psycopg.connect(str(own_instance.settings.ledger_owner_url), autocommit=True) as owner:
+        owner.execute("UPDATE lethe.event SET entry = 'x' WHERE tenant_id = %s AND position = 1", (own_ledger.tenant,))
+    with running(own_instance.settings) as started:
+        said = capsys.readouterr()
+        assert f"tenant={own_ledger.tenant}" in said.out + said.err
+        assert new_account(started).account().pack == "mailkai"
 
 
 def test_what_is_destroyed_is_noted_in_custody(instance: Instance) -> None:
