@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,15 @@ from ledger.subjects import Act
 from tests.acts import NEWSLETTER, ask
 
 STOP_SECONDS_MAX = 120
+SELECT_UNDER_WAY = """
+SELECT (
+    SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+) + (
+    SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = current_database()
+        AND usename = current_user AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+)
+"""
 
 
 def start(target: Any, *arguments: Any) -> BaseProcess:
@@ -41,45 +51,57 @@ def finish(children: Sequence[BaseProcess]) -> None:
 
 
 def see_killed(child: BaseProcess, instance: Instance) -> None:
-    """Wait for a child that kills itself, and until both databases have noticed: they drop its locks only then."""
+    """Wait for a child that is killed, and until both databases have noticed: they drop its locks only then.
+
+    What passes rows by that somebody holds would do nothing before, and end well.
+    """
     child.join(STOP_SECONDS_MAX)
     assert child.exitcode == -signal.SIGKILL, "The child ended by itself."
     deadline = time.monotonic() + STOP_SECONDS_MAX
     for pool in (instance.services.writer, instance.vault_pool):
-        while _advisory_locks(pool):
+        while _under_way(pool):
             assert time.monotonic() < deadline, "The server did not notice that the child is dead."
             time.sleep(0.01)
 
 
-def _advisory_locks(pool: Pool) -> int:
-    """How many are held in the pool's database, by anybody."""
-    with pool.transaction() as connection:
-        row = connection.execute(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        ).fetchone()
+def _under_way(pool: Pool) -> int:
+    """How many advisory locks and transactions of the pool's role others have in its database."""
+    with pool.connection() as connection:
+        row = connection.execute(SELECT_UNDER_WAY).fetchone()
     assert row is not None
     return int(row[0])
 
 
 def authorise_all(
-    settings: Settings, tenant: UUID, campaigns: Sequence[UUID], people: Sequence[str], chunk: int
+    settings: Settings, tenant: UUID, campaigns: Sequence[UUID], people: Sequence[str], chunk: int, folder: Path
 ) -> None:
-    """Ask for every campaign and person at full speed, in small chunks."""
+    """Ask for every campaign and person in small chunks: each campaign once one more group of people has withdrawn."""
     with running(settings) as instance:
         ledger = instance.ledger(tenant)
         ledger.authorisations._chunk_recipients = chunk
-        for campaign in campaigns:
+        for number, campaign in enumerate(campaigns):
+            _wait_for(folder, "withdrawn-*", number)
             ask(ledger, campaign, people)
+            (folder / f"asked-{os.getpid()}-{number}").touch()
 
 
-def withdraw_each(settings: Settings, tenant: UUID, people: Sequence[str], pause_seconds: float) -> None:
-    """Withdraw consent for one person after the other."""
+def withdraw_each(settings: Settings, tenant: UUID, people: Sequence[str], folder: Path) -> None:
+    """Withdraw consent for one person after the other, once a campaign was asked for; note each group that is done."""
     with running(settings) as instance:
         ledger = instance.ledger(tenant)
-        for address in people:
+        _wait_for(folder, "asked-*", 1)
+        for number, address in enumerate(people, 1):
             ledger.act(Act(RecordConsent(NEWSLETTER, "email", "withdraw"), address=address, actor="cli"))
-            time.sleep(pause_seconds)
+            if number % CHUNK == 0:
+                (folder / f"withdrawn-{os.getpid()}-{number}").touch()
+
+
+def _wait_for(folder: Path, pattern: str, count: int) -> None:
+    """Until so many files are there, which other processes leave as they get on."""
+    deadline = time.monotonic() + STOP_SECONDS_MAX
+    while len(list(folder.glob(pattern))) < count:
+        assert time.monotonic() < deadline, "The other processes did not get on."
+        time.sleep(0.01)
 
 
 def write_until_killed(settings: Settings, tenant: UUID, campaign: UUID, name: str, acknowledged: str) -> None:

@@ -18,7 +18,7 @@ from api.http.app import create_app
 from api.http.server import server_config
 from ledger.application import API_SCOPES, Ledger
 
-START_SECONDS_MAX = 20.0
+START_SECONDS_MAX = 60.0
 
 CONSENT = {
     "purpose": "newsletter",
@@ -34,7 +34,7 @@ class Api:
     def __init__(self, base_url: str, ledger: Ledger) -> None:
         self.ledger = ledger
         self.base_url = base_url
-        self._client = httpx.Client(base_url=base_url, timeout=30)
+        self._client = httpx.Client(base_url=base_url, timeout=60)
         self._keys = {scope: ledger.issue_api_key([scope], actor="cli") for scope in API_SCOPES}
 
     def key(self, scope: str) -> str:

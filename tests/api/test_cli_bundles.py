@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 from uuid import uuid4
@@ -67,7 +68,7 @@ def test_opening_is_asked_for(lethe: CommandLine) -> None:
 
 def test_a_dry_run_counts_and_makes_nothing(lethe: CommandLine) -> None:
     """Given a dry run, then the events are counted by topic and no file is made; that a person was looked up is
-    recorded."""
+    recorded, and not who: the export that follows would be theirs, by its neighbourhood (I11)."""
     lethe.file("who.txt", ANNA)
     before = topics(lethe.ledger)
     said = lethe.json("bundle", "person", "--file", "who.txt", "--dry-run")
@@ -79,6 +80,8 @@ def test_a_dry_run_counts_and_makes_nothing(lethe: CommandLine) -> None:
     }
     assert "Nothing was made" in lethe("bundle", "period", "--dry-run")
     assert topics(lethe.ledger)[len(before) :] == ["access.viewed.v1"]
+    (view,) = lethe.ledger.log.select_log(len(before) + 1, 1)
+    assert json.loads(view.state)["plain"] == {"parts_opened": 0, "what": "bundle person"}
     assert [path.name for path in lethe.folder.glob("*.zip")] == []
 
 

@@ -17,10 +17,12 @@ from moto import mock_aws
 from api.bootstrap import Instance
 from ledger.application import Ledger
 from ledger.custody.journal import JOURNAL, Custody
+from ledger.custody.kept_checkpoints import CHECKPOINTS
 from ledger.custody.key_files import FileKeyProvider
 from ledger.custody.kms import KmsKeyProvider
 from ledger.keys.names import KeyName, Tombstone
 from tests.api.cli_support import CommandLine
+from tests.audit.publishing import grow
 from tests.rolls import new_account
 
 REGIONS = ["eu-central-1", "eu-west-1"]
@@ -130,6 +132,31 @@ def test_a_journal_that_is_shorter_than_the_vaults_list_is_found(lethe: CommandL
     assert lethe.json("vault", "write-journal") == {"dry_run": False, "lines": 5, "noted": 3}
     assert "5 tombstones" in finding(lethe, "custody")["seen"]
     assert lethe.json("vault", "status")["epochs"]
+
+
+@pytest.mark.parametrize("destroyed", [False, True])
+def test_folders_that_were_put_back_are_found_by_what_was_published_since(lethe: CommandLine, destroyed: bool) -> None:
+    """Given folders that are older than the last checkpoint, when the journal in them is as long as the vault's list,
+    or there never was one, then the doctor fails and nothing starts; written again, all is well."""
+    instance, ledger = lethe.instance, new_account(lethe.instance)
+    if destroyed:
+        instance.services.vault.destroy_holder(
+            uuid4(), uuid4().bytes, when=datetime.now(UTC), cause="x", certificate=None
+        )
+    instance.sequencer.publish_tenant(ledger)
+    held = {path: path.read_bytes() for path in (f / CHECKPOINTS for f in instance.settings.folders_for_custody())}
+    grow(ledger)
+    instance.sequencer.publish_tenant(ledger)
+    assert finding(lethe, "custody")["state"] == "ok"
+    for path, content in held.items():
+        path.write_bytes(content)
+    found = finding(lethe, "custody", code=1)
+    assert (found["state"], found["hard"]) == ("fail", True)
+    assert "put back" in found["seen"]
+    assert lethe.json("vault", "status", code=6)["error"] == "journal_lost"
+    lethe("vault", "write-journal")
+    assert finding(lethe, "custody")["state"] == "ok"
+    assert lethe.json("vault", "status")["epochs"] is not None
 
 
 def test_the_journal_is_not_written_out_of_a_vault_that_was_restored(lethe: CommandLine) -> None:

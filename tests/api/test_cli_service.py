@@ -49,7 +49,7 @@ def test_the_api_is_served_and_stops_on_a_signal() -> None:
     """Served on a free port, with docs and health; SIGTERM ends it in order, with exit code 0."""
     with _running("serve", "--port", "0") as (process, ready):
         for path in ("/healthz", "/docs"):
-            with urllib.request.urlopen(f"{ready['url']}{path}", timeout=30) as answer:  # noqa: S310  our own server
+            with urllib.request.urlopen(f"{ready['url']}{path}", timeout=60) as answer:  # noqa: S310  our own server
                 assert answer.status == 200
         assert ready["docs"] == f"{ready['url']}/docs"
 

@@ -43,9 +43,11 @@ def test_status_roll_and_destroy(lethe: CommandLine) -> None:
     """Given a vault, when it is looked at, rolled and aged, then each command says what is so, in words and in JSON,
     and the log tells of it."""
     # given
+    today = datetime.now(UTC).date()
     before: Any = lethe.json("vault", "status")
     assert [one["state"] for one in before["epochs"]] == ["open"]
-    assert before["horizon"] == (datetime.now(UTC).date() + timedelta(days=28)).isoformat()
+    days = (today, datetime.now(UTC).date())  # Midnight may have passed meanwhile.
+    assert before["horizon"] in [(day + timedelta(days=28)).isoformat() for day in days]
     assert (before["accounts_behind"], before["overdue"]) == (0, [])
     keys = before["epochs"][0]["keys"]
     # when: nothing changes by looking

@@ -113,12 +113,12 @@ def raw_request(api: Api, head: list[str], *pieces: bytes, pause_seconds: float 
     url = urlsplit(api.base_url)
     assert url.hostname is not None
     lines = [*head, "Host: lethe", f"Authorization: Bearer {api.key('admin')}", "Content-Type: application/json"]
-    with socket.create_connection((url.hostname, url.port or 80), timeout=20) as connection:
+    with socket.create_connection((url.hostname, url.port or 80), timeout=60) as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
         for piece in pieces:
             time.sleep(pause_seconds)
             connection.sendall(piece)
-        connection.settimeout(20)
+        connection.settimeout(60)
         received = connection.recv(65536)
         while b"\r\n\r\n" not in received or not received.endswith(b"}"):
             more = connection.recv(65536)
@@ -161,7 +161,7 @@ def test_what_is_no_http_is_a_problem_too(api: Api) -> None:
     """The server's own refusal has the same form as all others."""
     url = urlsplit(api.base_url)
     assert url.hostname is not None
-    with socket.create_connection((url.hostname, url.port or 80), timeout=20) as connection:
+    with socket.create_connection((url.hostname, url.port or 80), timeout=60) as connection:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
         received = connection.recv(65536)
     assert received.startswith(b"HTTP/1.1 400")

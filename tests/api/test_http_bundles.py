@@ -13,7 +13,7 @@ import pytest
 from api.bootstrap import Instance
 from api.http.routes import bundles
 from audit.verify.bundle import Trusted, verify_bundle
-from domain.access import ExportProduced
+from domain.access import ROUNDED_TO_MIN, ExportProduced
 from retention.erasure.erasing import finish_erasures
 from tests.acts import ask, register, topics
 from tests.api.conftest import Api
@@ -72,7 +72,7 @@ def test_only_officers_have_parts_opened(people: Api) -> None:
         for event in people.ledger.log.select_log(1, 1_000)
         if isinstance(fact := people.ledger.sealing.open(event, personal=False), ExportProduced)
     ]
-    assert [(fact.kind, fact.opened) for fact in exported] == [("bundle.person", 2)]
+    assert [(fact.kind, fact.opened) for fact in exported] == [("bundle.person", ROUNDED_TO_MIN)]
     assert "access.viewed.v1" in topics(people.ledger)
 
 

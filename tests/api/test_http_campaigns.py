@@ -92,7 +92,7 @@ def half_sent(api: Api, path: str, body: bytes, content_type: str, headers: tupl
         f"Content-Length: {len(body) + 1000}",
         *headers,
     ]
-    with socket.create_connection((url.hostname, url.port or 80), timeout=20) as connection:
+    with socket.create_connection((url.hostname, url.port or 80), timeout=60) as connection:
         connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + body)
         connection.shutdown(socket.SHUT_WR)
         received = b""

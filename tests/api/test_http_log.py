@@ -151,6 +151,13 @@ def test_a_log_that_is_not_there(api: Api, tenant: str) -> None:
         assert api.call("GET", f"/log/{tenant}/{path}", scope="auditor").status_code == 404
 
 
+def test_the_usual_form_of_an_accounts_id_is_told_the_right_one(api: Api) -> None:
+    """Given the account's id with hyphens, as everything else shows it, then 404 says how the log is named."""
+    answer = api.call("GET", f"/log/{api.ledger.tenant}/checkpoint", scope="")
+    assert answer.status_code == 404
+    assert "without hyphens" in answer.json()["detail"]
+
+
 def test_nothing_published_is_not_there(api: Api) -> None:
     """Given an account of which nothing was published, then 404."""
     assert get(api, "checkpoint").status_code == 404
@@ -242,6 +249,30 @@ def test_a_tile_that_went_away_is_an_incident(api: Api, instance: Instance, chec
     for path in (f"{prefix(api)}/tile/0/000", "/v1/proofs/20"):
         answer = api.call("GET", path, scope="auditor")
         assert (answer.status_code, answer.json()["type"]) == (500, "/docs#problem-incident")
+
+
+@pytest.mark.parametrize(
+    ("level", "path"),
+    [(0, "tile/0/000"), (0, "tile/0/000.p/3"), (1, "tile/0/000"), (0, "tile/entries/000")],
+    ids=["the tile", "its beginning", "the tile above", "row and tile"],
+)
+def test_a_tile_that_was_changed_is_an_incident_and_comes_into_no_cache(
+    api: Api, instance: Instance, checkpoint: PublishedCheckpoint, level: int, path: str
+) -> None:
+    """Given a tile that does not lead to the signed root, then it is not served: a cache would keep it for a year,
+    long after it was mended; with the row changed as well, there is no bundle either."""
+    values = (api.ledger.tenant,)
+    with psycopg.connect(str(instance.settings.ledger_owner_url), autocommit=True) as owner:
+        if "entries" in path:
+            owner.execute("UPDATE lethe.event SET entry = 'x' WHERE tenant_id = %s AND position = 1", values)
+        owner.execute(
+            "UPDATE lethe.log_tile SET hashes = sha256('\\x0078') || substring(hashes FROM 33) "
+            f"WHERE tenant_id = %s AND level = {level} AND number = 0",
+            values,
+        )
+    answer = api.call("GET", f"{prefix(api)}/{path}", scope="auditor")
+    assert (answer.status_code, answer.json()["type"]) == (500, "/docs#problem-incident")
+    assert "max-age" not in answer.headers.get("cache-control", "")
 
 
 def test_with_a_policy_what_is_cosigned_is_served(

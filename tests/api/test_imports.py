@@ -22,7 +22,7 @@ from api.imports.mailchimp import read_mailchimp
 from api.imports.mailchimp_files import is_mailchimp_export
 from api.imports.plain_csv import read_consents, read_contacts
 from api.imports.records import CELL_CHARACTERS_MAX, LINE_CHARACTERS_MAX
-from api.imports.rejects import RejectsWriter
+from api.imports.rejects import SOURCE_FILES_MAX, LineRejectsWriter, RejectsWriter
 from api.imports.rows import ConsentRow, ContactRow, ImportRow, RejectedRow, SuppressionRow
 from audit.formulas import neutralised, unneutralised
 
@@ -360,6 +360,19 @@ def test_reject_files_stay_in_their_folder(tmp_path: Path) -> None:
             writer.write(RejectedRow(2, name, "reason", ["c"], ["email"]))
     assert {path.parent for path in writer.paths.values()} == {tmp_path}
     assert len(set(writer.paths.values())) == 5
+
+
+@pytest.mark.parametrize("kind", [RejectsWriter, LineRejectsWriter], ids=["tables", "lines"])
+def test_reject_files_are_bounded(tmp_path: Path, kind: type[RejectsWriter] | type[LineRejectsWriter]) -> None:
+    """Given rejects of as many files as may be open, when one more comes, then it is refused; the others still take."""
+    with kind(tmp_path) as writer:
+        for number in range(SOURCE_FILES_MAX):
+            writer.write(RejectedRow(2, f"{number}.x", "reason", ["{}"], ["email"]))
+        with pytest.raises(ImportFileError, match="import fewer"):
+            writer.write(RejectedRow(2, "more.x", "reason", ["{}"], ["email"]))
+        writer.write(RejectedRow(3, "0.x", "reason", ["{}"], ["email"]))
+    assert writer.count == SOURCE_FILES_MAX + 1
+    assert len(list(tmp_path.iterdir())) == len(writer.paths) == SOURCE_FILES_MAX
 
 
 # -- Mailchimp ----------------------------------------------------------------------------------------------

@@ -101,8 +101,9 @@ def test_a_clock_that_jumps_destroys_no_month_before_its_time(
         ledger = instance.ledger(uuid4())
         ledger.open_account(name="Acme GmbH", pack="mailkai", country="DE", minimum_age=16, actor="cli")
         willing(ledger, [ANNA])
-        assert ledger.records.take([Record("usage", {"page": "x"}, "view", ANNA, None)], actor="cli").recorded == 1
-        vault, month = ledger.services.vault, f"{datetime.now(UTC):%Y-%m}"
+        now = datetime.now(UTC)
+        assert ledger.records.take([Record("usage", {"page": "x"}, "view", ANNA, now)], actor="cli").recorded == 1
+        vault, month = ledger.services.vault, f"{now:%Y-%m}"
         name = KeyName(TENANT_HOLDER, "usage", month)
         assert name in vault.find(ledger.tenant, [name]).keys
         jump[0] = timedelta(days=3 * 366)

@@ -25,6 +25,7 @@ from ledger.backup.restoring import restore
 from ledger.backup.writing import LEDGER, VAULT, Database, write_backup
 from ledger.custody import kept_checkpoints
 from ledger.custody.journal import HEADS, JOURNAL, Custody
+from ledger.custody.journal_check import keep_published, write_journal
 from ledger.custody.kept_checkpoints import CHECKPOINTS, KeptCheckpoint
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import GateShut, JournalLost, TamperError, Unavailable
@@ -386,6 +387,103 @@ def test_a_journal_that_is_new_with_its_folders_is_a_lost_one(
         with pytest.raises(JournalLost, match="new"):
             open_gate(target, "The disks burnt.")
         open_gate(target, "The disks burnt.", journal_lost=True)
+
+
+class Folders:
+    """What custody's folders hold, as a copy of the disk would have it."""
+
+    def __init__(self, instance: Instance) -> None:
+        folders = instance.settings.folders_for_custody()
+        names = [folder / name for folder in folders for name in (JOURNAL, HEADS, CHECKPOINTS)]
+        self._held = {path: path.read_bytes() for path in names if path.exists()}
+
+    def put_back(self) -> None:
+        for path, content in self._held.items():
+            path.write_bytes(content)
+
+
+@pytest.mark.parametrize("chosen", [slice(0, 2), slice(1, 2)], ids=["both", "vault only"])
+def test_a_journal_as_old_as_the_restored_vault_is_noticed_by_what_was_published_since(
+    server: EmbeddedPostgres, tmp_path: Path, clock: SettableClock, chosen: slice
+) -> None:
+    """Given a vault from before an erasure, and custody's folders put back to a state that is older and has as many
+    lines as that vault has tombstones, when the ledger published since, then that shows, and the gate stays shut."""
+    clock.set(NOON)
+    with installation(server, tmp_path / "keys", clock=clock) as source:
+        ledger = new_account(source)
+        willing(ledger, ["anna@example.com", "bert@example.com"])
+        erase(ledger, "bert@example.com")
+        source.sequencer.publish()
+        folders = Folders(source)
+        grow(ledger)
+        source.sequencer.publish()
+        old, today = tmp_path / "old.lethe", tmp_path / "today.lethe"
+        back_up(source, old)
+        clock.advance(timedelta(hours=2))
+        erase(ledger, "anna@example.com")
+        source.sequencer.publish()
+        back_up(source, today)
+        folders.put_back()
+    with databases(server, tmp_path / "keys") as settings:
+        with running(settings, clock=clock, gated=False) as target:
+            provider = target.services.vault.provider
+            restore(old, [*both(target)][chosen], provider, now=clock())
+            if chosen.start:
+                restore(today, both(target)[:1], provider, now=clock())
+            assert "put back" in str(keeper_of(target).look().journal_lost)
+            with pytest.raises(JournalLost, match="--journal-lost"):
+                open_gate(target, "The disks burnt.")
+            open_gate(target, "The disks burnt, and only this copy is left.", journal_lost=True)
+        with running(settings, clock=clock) as target:
+            assert [fact.journal_lost for fact in said_in(target, ledger)] == [True]
+            grow(target.ledger(ledger.tenant))
+            assert target.sequencer.publish().failed == 0
+
+
+def test_custody_that_was_put_back_stops_publishing_and_the_next_start(
+    own_instance: Instance, own_ledger: Ledger, clock: SettableClock
+) -> None:
+    """Given custody's folders put back to an older state under a running program, then nothing more is published, which
+    would hide it, and no process starts, until the newest copy is back or the journal is written again."""
+    own_instance.sequencer.publish()
+    older = Folders(own_instance)
+    grow(own_ledger)
+    own_instance.sequencer.publish()
+    newer = Folders(own_instance)
+    older.put_back()
+    grow(own_ledger)
+    with pytest.raises(LogContradiction, match="put back"):
+        own_instance.sequencer.publish_tenant(own_ledger)
+    with pytest.raises(JournalLost, match="write-journal"), running(own_instance.settings, clock=clock):
+        pytest.fail("It serves.")
+    newer.put_back()
+    with running(own_instance.settings, clock=clock) as again:
+        assert again.sequencer.publish_tenant(again.ledger(own_ledger.tenant)) is not None
+    older.put_back()
+    with pytest.raises(JournalLost), running(own_instance.settings, clock=clock):
+        pytest.fail("It serves.")
+    write_journal(own_instance.vault_pool, own_instance.custody)
+    keep_published(own_instance.services.writer, own_instance.custody)
+    with running(own_instance.settings, clock=clock) as again:
+        grow(own_ledger)
+        assert again.sequencer.publish_tenant(again.ledger(own_ledger.tenant)) is not None
+
+
+def test_a_log_that_custody_never_heard_of_is_told_too(
+    own_instance: Instance, own_ledger: Ledger, clock: SettableClock
+) -> None:
+    """Given folders from before an account's first checkpoint, which keep another's, then that is noticed at the start;
+    folders that keep nothing at all are new, and are told by other means."""
+    own_instance.sequencer.publish()
+    older = Folders(own_instance)
+    new_account(own_instance)
+    own_instance.sequencer.publish()
+    older.put_back()
+    with pytest.raises(JournalLost, match="put back"), running(own_instance.settings, clock=clock):
+        pytest.fail("It serves.")
+    lose(own_instance, JOURNAL, HEADS, CHECKPOINTS)
+    with running(own_instance.settings, clock=clock):
+        pass
 
 
 def test_a_journal_that_is_there_is_not_accepted_as_lost(

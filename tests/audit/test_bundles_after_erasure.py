@@ -175,7 +175,7 @@ def test_the_certificate_lists_what_had_left_the_house(instance: Instance, ledge
     certificates = erase(ledger, ERASED)
     listed = certificate(ledger, certificates[VICTIM]).document["exports"]
     assert listed == [
-        {"kind": kind, "month": month, "opened": opened, "count": 1}
+        {"about": "person", "kind": kind, "month": month, "opened": opened, "count": 1}
         for kind in ("bundle.person", "bundle.send")
         for opened in (False, True)
     ]

@@ -134,6 +134,16 @@ DAMAGES: dict[str, tuple[Damage, str, Where]] = {
     "tile cut": (_change("log_tile", "hashes = substring(hashes FOR 64)", GROWING_TILE), "tile", _at(515)),
     "tile wider than the tree": (_wider_than_the_tree, "tile", _at(0)),
     "tile that is none": (_copy("log_tile", "tenant_id, series, 0, 7, hashes", FIRST_TILE), "tile", _at(0)),
+    "hash of an event that is not published": (
+        _change("log_tile", "hashes = hashes || sha256('x')", GROWING_TILE),
+        "tile",
+        lambda log: log.end + 1,
+    ),
+    "tile of no series": (
+        _copy("log_tile", "tenant_id, 9, level, number, hashes", FIRST_TILE),
+        "tile",
+        _at(0),
+    ),
     "event and tiles": (_event_and_tiles, "root", _covering),
     "root": (_flip("log_checkpoint", "root", 0, LAST), "checkpoint", _size(-1)),
     "note": (_flip("log_checkpoint", "note", 60, LAST), "signature", _size(-1)),

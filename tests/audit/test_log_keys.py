@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from api.bootstrap import Instance
+from audit.fsck import require_whole_log
 from audit.log.errors import LogContradiction, LogKeyRefused
 from audit.log.keys import KEYS_MAX, key_id, retire, rotate, signed_note, verifier_key
-from audit.log.store import PublishedCheckpoint, log_keys
+from audit.log.store import LogKey, PublishedCheckpoint, log_keys
 from audit.verify.errors import SignatureRefused
 from audit.verify.note import VerifierKey, open_note
 from domain.log import LogKeyOpened
@@ -42,9 +43,13 @@ def publish(instance: Instance, ledger: Ledger) -> PublishedCheckpoint:
     return found
 
 
-def keys(ledger: Ledger) -> list[VerifierKey]:
+def known(ledger: Ledger) -> list[LogKey]:
     with ledger.services.writer.transaction() as connection:
-        return [VerifierKey.parse(key.verifier_key) for key in log_keys(connection, ledger.tenant)]
+        return log_keys(connection, ledger.tenant)
+
+
+def keys(ledger: Ledger) -> list[VerifierKey]:
+    return [VerifierKey.parse(key.verifier_key) for key in known(ledger)]
 
 
 def signers(checkpoint: PublishedCheckpoint, *known: VerifierKey) -> list[bytes]:
@@ -85,6 +90,37 @@ def test_both_keys_sign_while_both_are_valid(own_instance: Instance, log: Ledger
         "log.key_retired.v1",
     ]
     check_all(own_instance, log)
+
+
+@pytest.mark.parametrize(
+    ("acts", "left"),
+    [
+        ("open old publish", [2]),
+        ("open publish young publish", [1]),
+        ("open open publish old publish young publish", [2]),
+        ("open young publish open old publish", [3]),
+        ("open open old old publish", [3]),
+        ("open publish old open publish old publish", [3]),
+        ("open old open old open old", [4]),
+    ],
+)
+def test_keys_that_come_and_go_in_any_order_are_whole(
+    own_instance: Instance, log: Ledger, acts: str, left: list[int]
+) -> None:
+    """Given keys opened, and the oldest or the youngest retired, with and without a checkpoint in between, then each
+    checkpoint has the signatures that it should, and the whole log passes."""
+    for act in acts.split():
+        living = [key for key in known(log) if key.retired_at is None]
+        if act == "open":
+            rotate(log, actor="cli")
+        elif act == "publish":
+            publish(own_instance, log)
+        else:
+            retire(log, living[0 if act == "old" else -1].key_id, actor="cli")
+    last = publish(own_instance, log)
+    assert [key.generation for key in known(log) if key.retired_at is None] == left
+    assert len(signers(last, *keys(log))) == len(left)
+    assert require_whole_log(own_instance.urls.writer, log.tenant).published == last.size
 
 
 def test_the_last_key_is_not_retired(log: Ledger) -> None:
@@ -201,6 +237,7 @@ def test_log_keys_survive_an_erasure_an_orphan_hunt_and_two_rolls(
     last = publish(own_instance, log)
     assert len(signers(last, *keys(log))) == 2
     check_all(own_instance, log)
+    assert require_whole_log(own_instance.urls.writer, log.tenant).published == last.size
 
 
 def test_log_keys_survive_the_closure_of_their_account(own_instance: Instance, clock: SettableClock) -> None:
@@ -225,3 +262,4 @@ def test_log_keys_survive_the_closure_of_their_account(own_instance: Instance, c
     assert last is not None
     assert len(signers(last, *keys(ledger))) == 2
     check_all(own_instance, ledger)
+    assert require_whole_log(own_instance.urls.writer, ledger.tenant).published == last.size

@@ -170,7 +170,7 @@ def test_a_tile_is_read_by_truncation(own_instance: Instance, log: Ledger) -> No
 
 
 KILLED_AT = [
-    ("audit.log.keys:_record", 1, True),
+    ("audit.log.keys:record_facts", 1, True),
     ("audit.log.sequencer:open_series", 1, True),
     ("audit.log.sequencer:sign", 1, False),
     ("audit.log.sequencer:sign", 1, True),
@@ -233,13 +233,15 @@ def test_several_sequencers_and_a_writer(own_instance: Instance, log: Ledger, tm
         time.sleep(0.01)
     for number in range(40):
         add(log, emails(25, f"w{number}-"))
-        assert own_instance.sequencer.publish().failed == 0
+        head = len(entries(log))
+        while own_instance.custody.kept_checkpoints()[log.tenant].size < head:  # Whoever is at it passes us by.
+            assert own_instance.sequencer.publish().failed == 0
     (tmp_path / "stop").touch()
     finish(children)
     own_instance.sequencer.publish()
     sizes = check_all(own_instance, log)
     assert sizes[-1] == len(entries(log)) == 1003
-    assert len(sizes) > 10
+    assert len(sizes) >= 40
 
 
 def test_the_kept_root_is_held_against_what_comes_after(own_instance: Instance, log: Ledger) -> None:

@@ -162,6 +162,24 @@ def test_a_long_log_is_looked_through_in_pieces(
     assert SCAN_WINDOW_EVENTS > 5
 
 
+@pytest.mark.parametrize("down", [False, True])
+def test_what_was_stamped_while_the_clock_was_ahead_is_stamped_again(
+    instance: Instance, ledger: Ledger, clock: SettableClock, authority: Openssl, stamping: Stamping, down: bool
+) -> None:
+    """Given a log that was stamped, or could not be, while our clock was a year ahead, when the clock is right again
+    and the log grows, then it is stamped."""
+    now = clock()
+    clock.set(now + timedelta(days=365))
+    publish(instance, ledger)
+    authority.down = down
+    assert stamping(ledger) is not down
+    clock.set(now)
+    authority.down = False
+    grow(ledger)
+    publish(instance, ledger)
+    assert stamping(ledger) is True
+
+
 def test_an_authority_that_is_down_is_shown_and_asked_again(
     instance: Instance, ledger: Ledger, clock: SettableClock, authority: Openssl, stamping: Stamping
 ) -> None:

@@ -179,6 +179,8 @@ def _of_another_checkpoint(_: bytes) -> Reply:
         (_of_another_checkpoint, "no cosignature"),
         (_dated((NOW + timedelta(hours=1)).timestamp()), "clocks"),
         (_dated(2**62), "clocks"),
+        (_dated((NOW - timedelta(hours=1)).timestamp()), "clocks"),
+        (_dated(1), "clocks"),
         (lambda _: Reply(200, b""), "no cosignature"),
         (lambda _: Reply(200, b"hello\n"), "no cosignature"),
         (lambda _: Reply(200, "— witness.example/1 AAAA\n".encode()), "no cosignature"),

@@ -26,7 +26,7 @@ from retention.daily import run_daily
 from retention.erasure.erasing import finish_erasures
 from tests.acts import emails, willing
 from tests.docs.pages import ROOT, sentences
-from tests.retention.test_certificate_pdf import words
+from tests.pdfs import words
 
 OVERCLAIMS = re.compile(
     r"anonym\w*|immediate(?:ly)? and provabl[ey]|provabl[ey] (?:deleted|erased|destroyed)|immutab\w*|"

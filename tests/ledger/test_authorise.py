@@ -193,18 +193,18 @@ def test_occurrences_are_messages_of_their_own(ledger: Ledger) -> None:
 
 def test_an_ongoing_message_is_found_over_the_end_of_the_month(ledger: Ledger, clock: SettableClock) -> None:
     """Given a message of November's last hour, when it is asked for in December, then it is the same message."""
-    clock.set(datetime(2027, 11, 30, 23, 30, tzinfo=UTC))
+    clock.set(datetime(2040, 11, 30, 23, 30, tzinfo=UTC))
     willing(ledger, [ANNA, BERT])
     campaign = register(ledger, kind="ongoing")
     november = ask(ledger, campaign, [(ANNA, "order 1"), (BERT, "order 2")]).allowed
     report(ledger, [(november[BERT], "dispatched")], at=clock())
-    clock.set(datetime(2027, 12, 1, 0, 30, tzinfo=UTC))
+    clock.set(datetime(2040, 12, 1, 0, 30, tzinfo=UTC))
     again = ask(ledger, campaign, [(ANNA, "order 1"), (BERT, "order 2")])
     assert (again.allowed, again.repeated) == ({ANNA: november[ANNA]}, {ANNA})
     assert again.refused == {BERT: "already_sent"}
     december = ask(ledger, campaign, [(ANNA, "order 3")]).allowed[ANNA]
-    assert [parse_token(token)[0] for token in (november[ANNA], december)] == ["2027-11", "2027-12"]
-    clock.set(datetime(2027, 12, 20, tzinfo=UTC))
+    assert [parse_token(token)[0] for token in (november[ANNA], december)] == ["2040-11", "2040-12"]
+    clock.set(datetime(2040, 12, 20, tzinfo=UTC))
     fresh = ask(ledger, campaign, [(ANNA, "order 1")])
     assert (set(fresh.allowed), fresh.repeated) == ({ANNA}, set())
     assert report(ledger, [(november[ANNA], "dispatched"), (december, "delivered")], at=clock()).recorded == 2
@@ -283,12 +283,12 @@ def test_a_chunk_that_waited_too_long_is_decided_again(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, clock: SettableClock
 ) -> None:
     """Given an implied consent that ends, when the chunk waits for the lock beyond its end, then it is refused."""
-    clock.set(datetime(2027, 3, 1, 12, tzinfo=UTC))
+    clock.set(datetime(2040, 3, 1, 12, tzinfo=UTC))
     other = ledger.services
     canadian = Ledger(uuid4(), other)
     canadian.open_account(name="Maple", pack="mailkai", country="CA", minimum_age=16, actor="cli")
     add(canadian, [ANNA], country="CA")
-    say(canadian, [ANNA], "grant", at=datetime(2026, 9, 1, 12, 30, tzinfo=UTC), basis="implied-inquiry")
+    say(canadian, [ANNA], "grant", at=datetime(2039, 9, 1, 12, 30, tzinfo=UTC), basis="implied-inquiry")
     campaign = register(canadian)
     interfere(canadian, monkeypatch, 1, lambda: clock.advance(timedelta(minutes=31)))
     assert ask(canadian, campaign, [ANNA]).refused == {ANNA: "implied_expired"}

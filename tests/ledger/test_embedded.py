@@ -17,7 +17,7 @@ import pytest
 from ledger.embedded import SILENT_LOG, EmbeddedPostgres, EmbeddedPostgresError, wheel_bin_dir
 
 PG15 = Path("/usr/lib/postgresql/15/bin")
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 
 pytestmark = pytest.mark.store
 

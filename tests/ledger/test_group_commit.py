@@ -21,7 +21,7 @@ from ledger.group_commit import GroupCommitter
 from ledger.subjects import Act, Outcome
 from tests.acts import NEWSLETTER, add, emails, person, topics
 
-WAIT_SECONDS_MAX = 20
+WAIT_SECONDS_MAX = 60
 
 
 class Held:

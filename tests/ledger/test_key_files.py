@@ -337,22 +337,19 @@ def test_threads_that_start_at_once_agree_on_the_first_epoch(folders: tuple[Path
         assert len(set(threads.map(first, range(8)))) == 1
 
 
-def note_newest_epoch(folders: tuple[Path, ...], epoch: int, answer: Path) -> None:
-    """A process of its own that makes an epoch, and notes its key."""
+def note_both_epochs(folders: tuple[Path, ...], answer: Path) -> None:
+    """A process of its own that makes two epochs, and notes their keys."""
     provider = FileKeyProvider(folders)
-    provider.create(1)
-    provider.create(epoch)
-    answer.write_bytes(provider.key(epoch))
+    for epoch in (1, 2):
+        provider.create(epoch)
+    answer.write_bytes(provider.key(1) + provider.key(2))
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
-def test_processes_that_make_an_epoch_at_once_get_one_key(
-    folders: tuple[Path, Path], tmp_path: Path, epoch: int
-) -> None:
-    """Given four processes that make the same epoch, then one key is made, and nothing else is left."""
-    finish([start(note_newest_epoch, folders, epoch, tmp_path / f"key-{n}") for n in range(4)])
-    assert len({(tmp_path / f"key-{n}").read_bytes() for n in range(4)}) == 1
-    assert names(folders) == [[f"epoch-{number:06d}.key" for number in range(1, epoch + 1)]] * 2
+def test_processes_that_make_epochs_at_once_get_one_key_each(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Given four processes that make the same epochs, then one key is made for each, and nothing else is left."""
+    finish([start(note_both_epochs, folders, tmp_path / f"keys-{n}") for n in range(4)])
+    assert len({(tmp_path / f"keys-{n}").read_bytes() for n in range(4)}) == 1
+    assert names(folders) == [["epoch-000001.key", "epoch-000002.key"]] * 2
 
 
 def test_a_reader_beside_a_destruction_restores_nothing(folders: tuple[Path, Path]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -23,6 +23,7 @@ from audit.sends.after_no import check_no_send_after_no
 from domain.subject_commands import AddContact, RecordConsent
 from ledger.append import COPY_EVENTS, COPY_HEADER, LockedTenant, Row
 from ledger.application import Ledger
+from ledger.connections import ACQUIRE_TIMEOUT_SECONDS
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import Unavailable
 from ledger.mapper import LedgerEvent
@@ -32,9 +33,9 @@ from tests.support import chosen_bin_dir, settings_for
 
 pytestmark = pytest.mark.store
 
-WAIT_SECONDS_MAX = 30
+WAIT_SECONDS_MAX = 60
 GONE_SECONDS = 1.0
-"""How long these tests' pools wait for a server that is gone; the program's wait ten times as long."""
+"""How long a test's pools wait for a server that it has stopped; the program's wait ten times as long."""
 
 CANARY = "canary.person.4711@example.com"
 NAME, NOTE, LINK = "Kanarina Vogelsang", "likes-millet-and-mirrors", "https://example.com/very/personal/link"
@@ -58,9 +59,18 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lone(lone_server: EmbeddedPostgres, keys: Path) -> Iterator[Instance]:
     """An instance on that server; `restart` may be called under it."""
     with running(settings_for(lone_server, keys)) as instance:
-        for pool in (instance.services.writer, instance.services.reader._pool, instance.vault_pool):
-            pool._pool.timeout = GONE_SECONDS
         yield instance
+
+
+@contextmanager
+def giving_up_soon(instance: Instance) -> Iterator[None]:
+    """Let its pools wait for a server that is gone for a short time only. A busy one may keep them longer than that."""
+    pools = (instance.services.writer, instance.services.reader._pool, instance.vault_pool)
+    for pool in pools:
+        pool._pool.timeout = GONE_SECONDS
+    yield
+    for pool in pools:
+        pool._pool.timeout = ACQUIRE_TIMEOUT_SECONDS
 
 
 @pytest.fixture
@@ -173,7 +183,7 @@ def test_a_log_that_is_not_silent_is_found_out(lone_server: EmbeddedPostgres, le
     lone_server.log_path.write_text("")
 
 
-def test_a_server_stopped_in_the_middle(lone_server: EmbeddedPostgres, ledger: Ledger) -> None:
+def test_a_server_stopped_in_the_middle(lone_server: EmbeddedPostgres, lone: Instance, ledger: Ledger) -> None:
     """Given commands on their way, when the server crashes, then each is done or Unavailable, and all goes on after."""
     people = emails(30)
     willing(ledger, people)
@@ -193,22 +203,22 @@ def test_a_server_stopped_in_the_middle(lone_server: EmbeddedPostgres, ledger: L
                 down.wait(WAIT_SECONDS_MAX)
         return ""
 
-    with ThreadPoolExecutor(3) as threads:
-        runs = [threads.submit(withdraw, people[n::3]) for n in range(3)]
-        assert go.wait(WAIT_SECONDS_MAX)
-        lone_server.stop_immediately()
-        down.set()
-        errors = [run.result(WAIT_SECONDS_MAX) for run in runs]
-    assert any(errors)
-    assert not any(address in error for error in errors for address in people)
     attempts: tuple[Callable[[], object], ...] = (
         lambda: ask(ledger, campaign, people),
         lambda: add(ledger, [CANARY]),
         lambda: ledger.check([(CANARY, NEWSLETTER, "email")]),
     )
-    for attempt in attempts:
-        with pytest.raises(Unavailable, match="again"):
-            attempt()
+    with giving_up_soon(lone), ThreadPoolExecutor(3) as threads:
+        runs = [threads.submit(withdraw, people[n::3]) for n in range(3)]
+        assert go.wait(WAIT_SECONDS_MAX)
+        lone_server.stop_immediately()
+        down.set()
+        errors = [run.result(WAIT_SECONDS_MAX) for run in runs]
+        for attempt in attempts:
+            with pytest.raises(Unavailable, match="again"):
+                attempt()
+    assert any(errors)
+    assert not any(address in error for error in errors for address in people)
     lone_server.start()
     works_again(ledger)
     require_whole_log(ledger.services.writer.url, ledger.tenant)

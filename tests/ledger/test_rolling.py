@@ -219,18 +219,18 @@ def test_an_epoch_opens_only_when_writers_under_way_are_done(
     def slow(connection: Connection[Any], provider: EpochKeyProvider) -> int:
         epoch = newest_epoch(connection, provider)
         chosen.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         return epoch
 
     monkeypatch.setattr("ledger.keys.subject_keys.newest_epoch", slow)
     with ThreadPoolExecutor(2) as threads:
         writing = threads.submit(persons_keys, own_instance, tenant, 1)
-        assert chosen.wait(30)
+        assert chosen.wait(60)
         monkeypatch.undo()
         rolling = threads.submit(roll, own_instance)
         assert wait([rolling], timeout=0.5).not_done, "The epoch was opened although a writer was still in the old one."
         go_on.set()
-        people, steps = writing.result(30), rolling.result(30)
+        people, steps = writing.result(60), rolling.result(60)
     assert [(step.stage, step.rows) for step in steps][:1] == [("renew keys", 1)]
     assert epochs_of_wraps(own_instance, tenant) == {2}
     assert found_keys(own_instance, tenant, list(people), "identity") == people

@@ -154,7 +154,7 @@ def test_creating_and_destroying_at_once_never_leaves_a_key(vault: Vault, tenant
     with ThreadPoolExecutor(6) as threads:
         runs = [threads.submit(create, n) for n in range(5)] + [threads.submit(destroy)]
         for run in runs:
-            run.result(30)
+            run.result(60)
     found = vault.find(tenant, [*names, KeyName(KID, "usage")])
     assert found.keys == {}
     assert set(found.tombstones) == {*names, KeyName(KID, "usage")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from uuid import UUID
 
@@ -48,6 +48,7 @@ from tests.support import SettableClock
 pytestmark = pytest.mark.store
 
 PEOPLE = [f"person{number}@example.com" for number in range(12)]
+WAIT_SECONDS_MAX = 60
 
 
 class Killed(Exception):
@@ -150,10 +151,12 @@ def test_the_log_can_be_written_while_it_is_rebuilt(ledger: Ledger, instance: In
     # given writers that add, move, withdraw and erase without pause
     add(ledger, *PEOPLE)
     errors: list[BaseException] = []
+    built = Event()
 
     def write(name: str) -> None:
         try:
             for number in range(15):
+                assert number < 8 or built.wait(WAIT_SECONDS_MAX), "Nothing was built meanwhile."
                 here, there = f"{name}{number}@example.com", f"{name}{number}b@example.com"
                 add(ledger, here)
                 grant(ledger, here)
@@ -173,6 +176,7 @@ def test_the_log_can_be_written_while_it_is_rebuilt(ledger: Ledger, instance: In
     try:
         while any(writer.is_alive() for writer in writers) and rebuilds < 200:
             build(ledger, instance, "standing")
+            built.set()
             rebuilds += 1
     finally:
         for writer in writers:

@@ -298,16 +298,16 @@ def test_an_append_that_is_not_committed_is_passed_by(own_ledger: Ledger) -> Non
 
     def hold(*_: Any) -> None:
         written.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
 
     act = Act(RecordConsent("newsletter", "email", "withdraw"), address=PEOPLE[2], actor="cli")
     with ThreadPoolExecutor(1) as threads:
         appending = threads.submit(own_ledger.subjects.act, [act], also=hold)
-        assert written.wait(30)
+        assert written.wait(60)
         assert sum(step.rows for step in standing.renew()) == 4
         assert wait([appending], timeout=0).not_done
         go_on.set()
-        appending.result(30)
+        appending.result(60)
     assert epochs_of_rows(own_ledger) == {2}
     finish(standing)
     assert person(own_ledger, PEOPLE[2]).standing.version > 1

@@ -22,6 +22,7 @@ from projections.errors import TooManyUnreadable
 from projections.tracking import Tracked, all_tracked, move, parked_events, take, tenants_behind
 from projections.worker import ASYNC_PROJECTIONS, Chore, Worker, catch_up, take_next
 from tests.projections.scenes import add, authorise, erase, grant, register
+from tests.rolls import new_account
 
 pytestmark = pytest.mark.store
 
@@ -170,6 +171,7 @@ def test_one_tenant_that_fails_does_not_stop_the_others(ledger: Ledger, instance
 
 def test_chores_run_for_everybody_and_a_failing_one_stops_nobody(ledger: Ledger, instance: Instance) -> None:
     """A chore that fails for one tenant is done for the others, and not again before its time."""
+    new_account(instance)
     seen: list[UUID] = []
 
     def chore(of: Ledger) -> None:
@@ -185,29 +187,31 @@ def test_chores_run_for_everybody_and_a_failing_one_stops_nobody(ledger: Ledger,
     assert len(seen) == len(set(seen))
 
 
-def test_runs_until_it_is_stopped_and_survives_a_database_that_is_away(ledger: Ledger, instance: Instance) -> None:
+def test_runs_until_it_is_stopped_and_survives_a_database_that_is_away(
+    own_ledger: Ledger, own_instance: Instance
+) -> None:
     """While the database does not answer the worker waits and tries again; then it works; then it ends."""
-    campaign = register(ledger)
-    refusal(ledger, campaign.hex)
+    campaign = register(own_ledger)
+    refusal(own_ledger, campaign.hex)
     away: list[Callable[[], Ledger]] = []
     stop = Event()
 
     def ledger_of(tenant: UUID) -> Ledger:
         if len(away) < 2:
-            away.append(lambda: ledger)
+            away.append(lambda: own_ledger)
             raise Unavailable("The database does not answer.")
         if not len(away) % 50:
             stop.set()
-        away.append(lambda: ledger)
-        return instance.ledger(tenant)
+        away.append(lambda: own_ledger)
+        return own_instance.ledger(tenant)
 
     chores = (Chore("look", lambda _: None, 0.0),)
-    worker = Worker(instance.services.writer, ledger_of, chores=chores, poll_seconds=0.001)
+    worker = Worker(own_instance.services.writer, ledger_of, chores=chores, poll_seconds=0.001)
     thread = Thread(target=worker.run, args=(stop,))
     thread.start()
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
-    assert refused(ledger, campaign) == 1
+    assert refused(own_ledger, campaign) == 1
 
 
 def test_the_wired_worker_finishes_erasures(own_ledger: Ledger, own_instance: Instance) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -78,7 +78,7 @@ def hold(ledger: Ledger, *addresses: str, **target: Any) -> HoldRow:
         matter="Acme v. Example",
         reason="litigation",
         owner="legal",
-        review_on=ledger.clock().date().replace(year=ledger.clock().year + 1),
+        review_on=ledger.clock().date() + timedelta(days=365),
         actor="cli",
     )
 

@@ -33,6 +33,7 @@ from retention.plans.intents import close_item
 from retention.plans.schedule import RetentionSchedule, run_retention
 from retention.policy.adopting import pack_of
 from tests.acts import person, say, topics, willing
+from tests.kills import Killed, kill, killed_at
 from tests.retention.plans import (
     ANNA,
     BERT,
@@ -183,10 +184,8 @@ def test_who_was_active_after_the_intent_is_spared(
         record(ledger, address, JANUARY.date(), "support")
     clock.set(datetime(2043, 1, 15, tzinfo=UTC))
     plan = planned(ledger)
-    kill(monkeypatch, Vault, "destroy_condemned")
-    with pytest.raises(Killed):
+    with killed_at(monkeypatch, Vault, "destroy_condemned"):
         applied(ledger, plan)
-    monkeypatch.undo()
     record(ledger, ANNA, date(2043, 1, 14), "support")
     (done,) = finish_open_plans(ledger)
     assert done.spared == 1
@@ -308,10 +307,8 @@ def test_a_hold_placed_after_the_intent_is_too_late(
     a_month_of_engagement(ledger, clock)
     clock.set(DUE)
     plan = planned(ledger)
-    kill(monkeypatch, carrying_out.CarryingOut, "_destroy")
-    with pytest.raises(Killed):
+    with killed_at(monkeypatch, carrying_out.CarryingOut, "_destroy"):
         applied(ledger, plan)
-    monkeypatch.undo()
     with pytest.raises(HoldTooLate) as late:
         a_hold_on_the_period(ledger)
     (done,) = finish_open_plans(ledger)
@@ -350,22 +347,6 @@ def test_what_a_hold_kept_back_runs_when_it_is_released(ledger: Ledger, clock: S
 # Killed and run again ------------------------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """What kill -9 does, as far as one process can show it: nothing below catches it."""
-
-
-def kill(monkeypatch: pytest.MonkeyPatch, owner: Any, step: str, *, after: bool = False) -> None:
-    """Die at a step, before or after it was done."""
-    real = getattr(owner, step)
-
-    def killed(*arguments: Any, **more: Any) -> Any:
-        if after:
-            real(*arguments, **more)
-        raise Killed
-
-    monkeypatch.setattr(owner, step, killed)
-
-
 STEPS: list[tuple[Any, str]] = [
     (intending.Intending, "_condemn"),
     (intending, "record_intents"),
@@ -394,11 +375,11 @@ def test_killed_at_any_step_it_converges(
     hold(ledger, ANNA)
     clock.set(datetime(2043, 2, 1, tzinfo=UTC))
     plan = planned(ledger)
-    for _ in range(2):
-        with monkeypatch.context() as patched:
-            kill(patched, owner, step, after=after)
-            with suppress(Killed):
-                applied(ledger, plan)
+    with killed_at(monkeypatch, owner, step, after=after):
+        applied(ledger, plan)
+    with monkeypatch.context() as patched, suppress(Killed):  # It may be past this step.
+        kill(patched, owner, step, after=after)
+        applied(ledger, plan)
     applied(ledger, plan)
     assert_done_once(ledger, plan)
     assert {fact.escrowed for fact in of_plan(ledger, plan, PeriodKeyDestroyed)} == {1}
@@ -419,10 +400,8 @@ def test_a_worker_takes_up_what_was_cut_off(
     a_month_of_engagement(ledger, clock)
     clock.set(DUE)
     plan = planned(ledger)
-    kill(monkeypatch, carrying_out.CarryingOut, "_destroy")
-    with pytest.raises(Killed):
+    with killed_at(monkeypatch, carrying_out.CarryingOut, "_destroy"):
         applied(ledger, plan)
-    monkeypatch.undo()
     clock.advance(timedelta(days=60))
     RetentionSchedule()(ledger)
     assert_done_once(ledger, plan)
@@ -435,10 +414,8 @@ def test_a_new_plan_waits_for_one_that_was_cut_off(
     a_month_of_engagement(ledger, clock)
     clock.set(DUE)
     first, second = planned(ledger), planned(ledger)
-    kill(monkeypatch, carrying_out.CarryingOut, "_destroy")
-    with pytest.raises(Killed):
+    with killed_at(monkeypatch, carrying_out.CarryingOut, "_destroy"):
         applied(ledger, first)
-    monkeypatch.undo()
     with pytest.raises(PlanRefused):
         applied(ledger, second)
     assert_done_once(ledger, first)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import zlib
 from typing import Any
 
 import orjson
 import pytest
 
 from retention.certificates.pdf import certificate_pdf
+from tests.pdfs import pages, streams, words
 
 LIST = {
     "id": "22222222-2222-4222-8222-222222222222",
@@ -60,23 +59,6 @@ def document(stage: int = 1, **changes: Any) -> dict[str, Any]:
     }
 
 
-def streams(content: bytes) -> list[bytes]:
-    """What the compressed streams of a PDF hold."""
-    found = []
-    for raw in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL):
-        try:
-            found.append(zlib.decompress(raw))
-        except zlib.error:
-            found.append(raw)
-    return found
-
-
-def words(content: bytes) -> str:
-    """The text of every page, in the order it was drawn; lines are broken by spaces."""
-    drawn = b"\n".join(streams(content)).decode("latin-1")
-    return " ".join(re.sub(r"\\([()\\])", r"\1", text) for text in re.findall(r"\(((?:\\.|[^\\()])*)\) Tj", drawn))
-
-
 def test_the_same_certificate_gives_the_same_bytes() -> None:
     """Given a certificate, when it is drawn twice, then not a byte differs; another revision gives others."""
     assert certificate_pdf(document()) == certificate_pdf(document())
@@ -117,3 +99,20 @@ def test_a_plan_is_drawn_by_its_items() -> None:
     text = words(certificate_pdf(document(about=about, kept=[])))
     assert "engagement:2040-01" in text
     assert "its time under the policy was over" in text
+
+
+def test_a_path_longer_than_a_page_is_drawn_over_several() -> None:
+    """Given a copy in a folder of four thousand characters, when the certificate is drawn, then each one is on it."""
+    copies = [{"place": "/" + "x" * 4_000, "method": "overwritten", "by": "2026-12-19", "gone_from": "2026-12-19"}]
+    content = certificate_pdf(document(copies=copies))
+    assert words(content).count("x") - words(certificate_pdf(document(copies=[]))).count("x") == 4_000
+    assert pages(content) > pages(certificate_pdf(document()))
+
+
+def test_letters_of_other_scripts_are_marked_and_those_near_are_spelt() -> None:
+    """Given folders named in other letters, when they are drawn, then they can be read as far as a face has them."""
+    places = ("/mnt/Łódź–Praha", "/mnt/ключи")
+    copies = [{"place": place, "method": "none", "by": "2026-12-19", "gone_from": "2026-12-19"} for place in places]
+    text = words(certificate_pdf(document(copies=copies)))
+    assert "/mnt/Lódz–Praha" in text
+    assert "/mnt/?????" in text

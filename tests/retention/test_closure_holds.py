@@ -23,6 +23,7 @@ from retention.plans.closure import Swept, sweep_closed_classes
 from retention.plans.held import CAMPAIGN_HELD, ERASURES_WAIT
 from retention.plans.schedule import run_retention
 from tests.acts import person, stream_of, willing
+from tests.kills import killed_at
 from tests.ledger.test_holds import erase
 from tests.retention.plans import (
     ANNA,
@@ -36,7 +37,6 @@ from tests.retention.plans import (
     kept_back,
     planned,
 )
-from tests.retention.test_erasing import Killed
 from tests.retention.test_holds import clicks, escrowed, mail
 from tests.support import SettableClock
 
@@ -145,14 +145,8 @@ def test_an_erasure_does_not_wait_for_a_list_that_is_being_destroyed(
     a_month_of_engagement(ledger, clock, [ANNA, BERT])
     ended(ledger, clock)
     plan = planned(ledger)
-
-    def die(*_: Any) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(carrying_out.CarryingOut, "run", die)
-        with pytest.raises(Killed):
-            applied(ledger, plan)
+    with killed_at(monkeypatch, carrying_out.CarryingOut, "run"):
+        applied(ledger, plan)
     late = {found.retention_class for found in hold(ledger, ANNA).too_late}
     assert late >= {"identity", "consent", "engagement", "link"}
     with pytest.raises(KeyDestroyed, match="closed"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import psycopg
 import pytest
@@ -19,6 +18,7 @@ from retention.certificates import commitments
 from retention.certificates.commitments import inclusions, publish_commitments
 from retention.erasure.erasing import finish_erasures
 from tests.acts import add, emails, person, willing
+from tests.kills import killed_at
 from tests.support import SettableClock
 
 pytestmark = pytest.mark.store
@@ -26,10 +26,6 @@ pytestmark = pytest.mark.store
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TODAY = NOON.date()
 PEOPLE = emails(5)
-
-
-class Killed(BaseException):
-    """What kill -9 does, as far as one process can show it."""
 
 
 @pytest.fixture
@@ -131,17 +127,8 @@ def test_killed_at_any_step_it_publishes_once(
 ) -> None:
     """Given a chore that is cut off before or after a step, when it runs again, then the day stands there once."""
     clock.advance(timedelta(days=1))
-    real = getattr(CommitmentBook, step)
-
-    def killed(*arguments: Any) -> Any:
-        if after:
-            real(*arguments)
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(CommitmentBook, step, killed)
-        with pytest.raises(Killed):
-            publish_commitments(ledger, clock())
+    with killed_at(monkeypatch, CommitmentBook, step, after=after):
+        publish_commitments(ledger, clock())
     assert len(publish_commitments(ledger, clock())) == 1
     assert publish_commitments(ledger, clock()) == []
     assert len(facts(ledger)) == 1
@@ -152,16 +139,8 @@ def test_killed_after_the_fact_it_is_not_published_again(
 ) -> None:
     """Given a chore whose last commit was not told to it, when it runs again, then it finds nothing to do."""
     clock.advance(timedelta(days=1))
-    real = commitments._record
-
-    def recorded(*arguments: Any) -> Any:
-        real(*arguments)
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(commitments, "_record", recorded)
-        with pytest.raises(Killed):
-            publish_commitments(ledger, clock())
+    with killed_at(monkeypatch, commitments, "_record", after=True):
+        publish_commitments(ledger, clock())
     assert publish_commitments(ledger, clock()) == []
     assert len(facts(ledger)) == 1
 

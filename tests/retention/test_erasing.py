@@ -33,15 +33,12 @@ from retention.daily import run_daily
 from retention.erasure import erasing
 from retention.erasure.erasing import ErasureIncomplete, finish_erasures
 from tests.acts import NEWSLETTER, add, ask, person, register, report, say, stream_of, topics, willing
+from tests.kills import Killed, killed_at
 from tests.support import SettableClock
 
 pytestmark = pytest.mark.store
 
 ANNA, BERT = "anna@example.com", "bert@example.com"
-
-
-class Killed(BaseException):
-    """What kill -9 does, as far as one process can show it: nothing below catches it."""
 
 
 def intend(ledger: Ledger, *addresses: str) -> list[Any]:
@@ -119,18 +116,9 @@ def test_killed_at_any_step_it_converges(
     willing(ledger, [ANNA])
     row = person(ledger, ANNA)
     intend(ledger, ANNA)
-    real = getattr(owner, step)
-
-    def killed(*arguments: Any, **more: Any) -> Any:
-        if after:
-            real(*arguments, **more)
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(owner, step, killed)
-        for _ in range(2):
-            with pytest.raises(Killed):
-                finish_erasures(ledger)
+    for _ in range(2):
+        with killed_at(monkeypatch, owner, step, after=after):
+            finish_erasures(ledger)
     assert ledger.person(ANNA) is None
     finish_erasures(ledger)
     assert_gone(ledger, row)
@@ -141,16 +129,8 @@ def test_killed_after_the_last_commit_it_is_not_done_again(ledger: Ledger, monke
     willing(ledger, [ANNA])
     row = person(ledger, ANNA)
     intend(ledger, ANNA)
-    real = erasing._Saga._conclude
-
-    def concluded(*arguments: Any) -> None:
-        real(*arguments)
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(erasing._Saga, "_conclude", concluded)
-        with pytest.raises(Killed):
-            finish_erasures(ledger)
+    with killed_at(monkeypatch, erasing._Saga, "_conclude", after=True):
+        finish_erasures(ledger)
     assert finish_erasures(ledger) == []
     assert_gone(ledger, row)
 
@@ -377,7 +357,7 @@ def test_a_command_racing_the_intent_writes_before_it_or_not_at_all(ledger: Ledg
         runs.append(threads.submit(intend, ledger, ANNA))
         runs += [threads.submit(speak, n) for n in range(20, 40)]
         for run in runs:
-            run.result(20)
+            run.result(60)
     finish_erasures(ledger)
     assert [fact.TOPIC for fact in stream_of(ledger, row)][-2:] == ["erasure.intended.v1", "keys.destroyed.v1"]
     assert_gone(ledger, row)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from audit.attacks.links import ENTITIES_SHARING_MAX, LinksAttack
+from audit.attacks.links import LinksAttack
 from domain.facts import Fact
 from domain.ids import month_of
 from domain.message import MessageClicked
@@ -30,8 +29,9 @@ from retention.holds import releasing as chores
 from retention.holds.escrow import destroy_unheld, escrow_held, escrowed_count
 from retention.holds.releasing import due_on_release, finish_holds
 from tests.acts import ask, emails, person, register, report, stream_of, topics, willing
+from tests.kills import killed_at
 from tests.ledger.test_holds import WORDS, erase, holding, kids, on, place, release
-from tests.retention.test_erasing import Killed, everything_of
+from tests.retention.test_erasing import everything_of
 from tests.support import SettableClock
 
 pytestmark = pytest.mark.store
@@ -96,8 +96,8 @@ def escrowed(ledger: Ledger) -> set[KeyName]:
 @pytest.fixture
 def november(clock: SettableClock) -> str:
     """A month that the clock stands in."""
-    clock.set(datetime(2026, 11, 10, 9, tzinfo=UTC))
-    return "2026-11"
+    clock.set(datetime(2040, 11, 10, 9, tzinfo=UTC))
+    return "2040-11"
 
 
 # Escrow ---------------------------------------------------------------------------------------------------------------
@@ -243,17 +243,8 @@ def test_a_release_killed_at_any_step_converges(
     end_month(ledger, november)
     erase(ledger, ANNA)
     release(ledger, hold)
-    real: Callable[..., Any] = getattr(owner, step)
-
-    def killed(*arguments: Any, **more: Any) -> Any:
-        if after:
-            real(*arguments, **more)
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(owner, step, killed)
-        with pytest.raises(Killed):
-            finish_holds(ledger)
+    with killed_at(monkeypatch, owner, step, after=after):
+        finish_holds(ledger)
     finish_holds(ledger)
     finish_erasures(ledger)
     assert [held.state for held in ledger.holds.every()] == ["closed"]
@@ -348,11 +339,7 @@ def test_a_held_campaign_and_kept_keys_lead_nowhere_either(
 
 def reached_from(attack: LinksAttack, stream: UUID) -> set[UUID]:
     """The streams that the attack reaches when it starts from everything that one stream shows."""
-    attack.leads("nobody.at.all@example.com")
-    graph = attack._graph
-    own = graph.values["stream", stream]
-    start = dict.fromkeys((v for v in own if len(graph.entities[v]) <= ENTITIES_SHARING_MAX), "the hold")
-    return {lead.stream for lead in attack._follow(start)} - {stream}
+    return {lead.stream for lead in attack.leads_from(stream)} - {stream}
 
 
 def dump(server: EmbeddedPostgres, ledger: Ledger) -> bytes:

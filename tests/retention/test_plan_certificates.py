@@ -24,14 +24,11 @@ from retention.certificates.store import certificate, exported
 from retention.daily import run_daily
 from retention.plans import carrying_out
 from tests.acts import emails, person
+from tests.kills import Killed, killed_at
 from tests.retention.plans import DUE, a_month_of_engagement, applied, planned, record
 from tests.support import SettableClock
 
 pytestmark = pytest.mark.store
-
-
-class Killed(BaseException):
-    """What kill -9 does, as far as one process can show it."""
 
 
 def checked(ledger: Ledger, plan_id: UUID) -> tuple[Any, Any]:
@@ -87,14 +84,8 @@ def test_nothing_is_certified_before_it_is_done(
     a_month_of_engagement(ledger, clock)
     clock.set(DUE)
     plan = planned(ledger)
-
-    def killed(*_: Any) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(carrying_out, "close_item", killed)
-        with pytest.raises(Killed):
-            applied(ledger, plan)
+    with killed_at(monkeypatch, carrying_out, "close_item"):
+        applied(ledger, plan)
     for plan_id in (plan.plan_id, uuid4()):
         with pytest.raises(PlanNotApplied):
             issue_for_plan(ledger, plan_id)

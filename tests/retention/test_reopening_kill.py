@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,15 +27,12 @@ from retention.restoring import reopening
 from retention.restoring.reopening import Gatekeeper, LossNotAccepted
 from tests.acts import ask, person, register, willing
 from tests.drills import databases, installation
+from tests.kills import killed_at
 from tests.support import SettableClock
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 STAYS, GOES, LATER = "stays@example.com", "goes@example.com", "later@example.com"
 REASON = "The disks burnt."
-
-
-class Killed(BaseException):
-    """The process was killed here."""
 
 
 @dataclass
@@ -90,19 +87,9 @@ def drill(server: EmbeddedPostgres, tmp_path: Path, clock: SettableClock) -> Ite
         yield Drill(ledger, gone, tmp_path / "keys", *files)
 
 
-@contextmanager
-def killed_after(patched: pytest.MonkeyPatch, name: str) -> Iterator[None]:
+def killed_after(monkeypatch: pytest.MonkeyPatch, name: str) -> AbstractContextManager[None]:
     """The process ends right after the first call of a step, which is right before the one that follows."""
-    owner: Any = Gatekeeper if hasattr(Gatekeeper, name) else reopening
-    real: Callable[..., Any] = getattr(owner, name)
-
-    def step(*arguments: Any, **named: Any) -> Any:
-        real(*arguments, **named)
-        raise Killed
-
-    with patched.context() as patch:
-        patch.setattr(owner, name, step)
-        yield
+    return killed_at(monkeypatch, Gatekeeper if hasattr(Gatekeeper, name) else reopening, name, after=True)
 
 
 def restored_facts(ledger: Ledger) -> list[LedgerRestored]:
@@ -147,7 +134,7 @@ def test_killed_at_each_step_with_an_older_ledger_and_vault(
                 _forget_the_restore(settings)
             with pytest.raises(LossNotAccepted):
                 open_gate(target)
-            with killed_after(monkeypatch, step), pytest.raises(Killed):
+            with killed_after(monkeypatch, step):
                 open_gate(target, REASON)
         assert_shut(settings, clock)
         with running(settings, clock=clock, gated=False) as target:
@@ -179,7 +166,7 @@ def test_killed_at_each_step_with_an_older_vault(
     with databases(server, drill.data_dir) as settings:
         with running(settings, clock=clock, gated=False) as target:
             drill.restore(target, drill.after, drill.before)
-            with killed_after(monkeypatch, step), pytest.raises(Killed):
+            with killed_after(monkeypatch, step):
                 open_gate(target, REASON)
         assert_shut(settings, clock)
         with running(settings, clock=clock, gated=False) as target:

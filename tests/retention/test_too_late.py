@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from retention.plans import carrying_out, intending, intents
 from retention.plans.apply import finish_open_plans
 from retention.plans.file import PlanRefused
 from tests.acts import add, person, register, topics, willing
+from tests.kills import killed_at
 from tests.ledger.test_holds import WORDS, erase, until_waiting
 from tests.retention.plans import (
     ANNA,
@@ -37,13 +38,12 @@ from tests.retention.plans import (
     planned,
     record,
 )
-from tests.retention.test_erasing import Killed
 from tests.support import SettableClock
 
 pytestmark = pytest.mark.store
 
 SUPPORT_IS_OVER = datetime(2043, 2, 1, tzinfo=UTC)
-WAIT_SECONDS_MAX = 30
+WAIT_SECONDS_MAX = 60
 
 
 def letters(ledger: Ledger, clock: SettableClock) -> None:
@@ -64,21 +64,15 @@ def support_key(ledger: Ledger, address: str) -> bool:
 
 def cut_off(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let today's plan die right after its intent; returns its certificate."""
-
-    def die(*_: Any) -> None:
-        raise Killed
-
     plan = planned(ledger)
-    with monkeypatch.context() as patched:
-        patched.setattr(carrying_out.CarryingOut, "run", die)
-        with pytest.raises(Killed):
-            applied(ledger, plan)
+    with killed_at(monkeypatch, carrying_out.CarryingOut, "run"):
+        applied(ledger, plan)
     return str(plan.plan_id)
 
 
 def place(ledger: Ledger, target: HoldOn, **more: Any) -> HoldRow:
     """A hold, as the desk answers it."""
-    review_on = ledger.clock().date().replace(year=ledger.clock().year + 1)
+    review_on = ledger.clock().date() + timedelta(days=365)
     return ledger.holds.place(target, **WORDS, review_on=review_on, actor="cli", **more)
 
 
