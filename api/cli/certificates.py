@@ -13,7 +13,7 @@ import orjson
 import typer
 
 from api.cli.failures import CommandFailed, ExitCode
-from api.cli.files import OutOption
+from api.cli.files import OutOption, new_file
 from api.cli.options import AccountOption, JsonFlag, ledger_of
 from api.cli.output import Output, counted
 from domain.facts import NIL
@@ -129,12 +129,8 @@ def export(
     if out is None:
         typer.echo(content.decode() if form == "json" else content, nl=form == "json")
         return
-    try:
-        out.write_bytes(content)
-    except OSError as error:
-        raise CommandFailed(
-            ExitCode.REFUSED, "unwritable_file", f"{out.name} cannot be written: {os.strerror(error.errno or 0)}."
-        ) from None
+    with new_file(out) as file:
+        file.write(content)
     said = {"certificate_id": held["certificate"]["id"], "format": form, "file": str(out), "bytes": len(content)}
     output.answer(said, f"Wrote {out} ({counted(len(content), 'byte')}).")
 

@@ -148,3 +148,11 @@ def test_pdf_and_json_do_not_share_an_output(lethe: CommandLine, certificate_id:
     assert said["error"] == "out_needed"
     path = lethe.folder / "no" / "such" / "folder.json"
     assert lethe.json("certificate", "export", certificate_id, "--out", path, code=1)["error"] == "unwritable_file"
+
+
+def test_an_older_export_is_not_written_over(lethe: CommandLine, certificate_id: str) -> None:
+    """Given a file of that name, when a certificate is exported, then it is left as it is: it may be filed evidence."""
+    path = lethe.folder / "certificate.json"
+    path.write_text("filed")
+    assert lethe.json("certificate", "export", certificate_id, "--out", path, code=1)["error"] == "file_exists"
+    assert path.read_text() == "filed"
