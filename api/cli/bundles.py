@@ -180,7 +180,7 @@ def _made(collect: Collect, out: Path | None, opened: bool, dry_run: bool, accou
     output.answer(
         answer,
         f"Wrote {out}: {counted(counts.entries, 'event')}, {shown}{erased}, {counted(written, 'byte')}.",
-        f"Proven for the checkpoint of size {made.manifest['size']:,}. Check it: lethe verify {out}",
+        f"Proven for the checkpoint of size {made.manifest['size']:,}. Check it: lethe verify {out} --key KEY",
     )
 
 
