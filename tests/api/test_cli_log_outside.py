@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -170,6 +171,28 @@ def test_an_export_that_was_cut_off_is_begun_again(lethe: CommandLine, instance:
     (folder / "tile" / "1" / "000.p" / "1").unlink()
     lethe("log", "export", "out")
     assert files(folder) == whole
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_file(
+    lethe: CommandLine, instance: Instance, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a disk that takes a part of a tile and no more, then it is said, no half file stays, and the export can be
+    begun again."""
+    publish(instance, ledger)
+    out, real = lethe.folder / "log", Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if "tile" in path.parts:
+            real(path, content[:16])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        assert lethe.json("log", "export", out, code=1)["error"] == "no_room"
+    assert [name for name in files(out) if name.endswith(".new")] == []
+    lethe("log", "export", out)
+    assert checked(out, entries=False) > 0
 
 
 def _other_things(folder: Path) -> None:

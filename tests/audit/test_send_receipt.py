@@ -88,8 +88,9 @@ def test_the_adoption_of_the_rules_is_in_it_and_proven(instance: Instance, ledge
     )
     adopted, authorised = (claims_of(path)[name] for name in ("adopted", "authorised"))
     assert isinstance(adopted, int)
+    assert isinstance(authorised, int)
     assert ledger.log.select_log(adopted, 1)[0].topic == RulesAdopted.TOPIC
-    assert adopted < authorised  # type: ignore[operator]
+    assert adopted < authorised
     found = verified(instance, ledger, path)
     assert any(f"Event {adopted} had adopted" in sentence for sentence in found.proven)
     assert RULES_NOT_PROVEN not in found.not_proven
